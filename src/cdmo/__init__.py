@@ -1,0 +1,1 @@
+"""CDMO: the open Dynamic MIG Operator."""

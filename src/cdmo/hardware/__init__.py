@@ -1,0 +1,1 @@
+"""The hardware port: what CDMO asks of a GPU driver, and the one adapter on NVML."""

@@ -1,0 +1,1 @@
+"""The Kubernetes port: the only package that imports lightkube."""

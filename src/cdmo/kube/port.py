@@ -1,0 +1,108 @@
+"""What the two processes ask of the Kubernetes API.
+
+Small protocols, defined where CDMO needs them; kube/client.py has the adapter. Failures are those of
+`cdmo.errors.ClusterError`. Objects arrive as the frozen values of `cdmo.model.cluster` and `cdmo.api`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from cdmo.api.v1alpha1 import MigNode, MigNodeSpec, MigNodeStatus
+from cdmo.model.cluster import NodeInfo, PodInfo
+from cdmo.model.reasons import EventReason
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Involved:
+    """The object an Event is about."""
+
+    kind: str  # Pod | Node | MigNode
+    name: str
+    namespace: str = ""
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An Event to write. The same (involved, reason, message) is not written again within the dedupe time."""
+
+    involved: Involved
+    reason: EventReason
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror(Generic[T]):
+    """A live copy of one kind of object, kept by a reflector. Keys are "namespace/name" or "name"."""
+
+    items: Callable[[], Mapping[str, T]]  # what is there now; a fresh, unchanging mapping
+    synced: Callable[[], bool]  # whether a full list was seen since the last break
+
+
+class EventSink(Protocol):
+    """Writes Events; never raises, never blocks the caller for long."""
+
+    def emit(self, event: Event) -> None:
+        """Queue the Event for writing; the queue is bounded and drops the oldest."""
+        ...
+
+
+class FenceApi(Protocol):
+    """All that a change to a node needs of the API server."""
+
+    async def node(self, name: str) -> NodeInfo:
+        """The Node as the API server has it now (a quorum read)."""
+        ...
+
+    async def set_taint(self, name: str, key: str, effect: str) -> None:
+        """Put the taint on the Node, once. The list of taints is atomic: whole-list write with resourceVersion."""
+        ...
+
+    async def remove_taint(self, name: str, key: str) -> None:
+        """Take every taint with this key off the Node; fine when there is none."""
+        ...
+
+    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> None:
+        """Merge labels into the Node's; None removes one."""
+        ...
+
+    async def api_servers(self) -> tuple[str, ...]:
+        """Base URL of every API server (EndpointSlices of default/kubernetes), the configured one first."""
+        ...
+
+    async def binding_refused(self, node: str, server: str) -> bool:
+        """Whether this API server refuses bindings to the node: a dry-run Binding of a pod that never exists
+        (names.PROBE_NAMESPACE/PROBE_POD) answers 403 from the fence policy when the fence is live and 404
+        when not. Any other answer raises: a 403 of RBAC is Denied, never a proof."""
+        ...
+
+    async def pods_on(self, node: str) -> tuple[PodInfo, ...]:
+        """Every pod bound or nominated to the node, from a quorum read."""
+        ...
+
+    async def set_capacity(self, node: str, counts: Mapping[str, int]) -> None:
+        """Write capacity and allocatable of these extended resources into the Node's status."""
+        ...
+
+
+class MigNodeApi(Protocol):
+    """MigNodes, by node name."""
+
+    async def get(self, name: str) -> MigNode: ...
+
+    async def create(self, node: MigNode) -> MigNode: ...
+
+    async def write_spec(self, name: str, spec: MigNodeSpec, resource_version: str) -> MigNode:
+        """Replace `spec.gpus` and `spec.observedRevision` (never `spec.mode`, the administrator's).
+        Raises Conflict when the object is no longer at `resource_version`."""
+        ...
+
+    async def write_status(self, name: str, status: MigNodeStatus) -> MigNode:
+        """Replace the whole status (subresource)."""
+        ...

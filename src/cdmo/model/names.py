@@ -1,0 +1,41 @@
+"""Every name under which CDMO is known to the cluster."""
+
+from __future__ import annotations
+
+GROUP = "cdmo.clear.ml"
+VERSION = "v1alpha1"
+
+# Set by an administrator (the page's step "Label all MIG-enabled GPU nodes").
+PARTITIONING_LABEL = "cdmo.clear.ml/gpu-partitioning"
+PARTITIONING_VALUE = "mig"
+
+# Set by the agent: the label the fence policy selects Nodes by, and the taint beside it.
+FENCE_LABEL = "cdmo.clear.ml/fenced"
+FENCE_VALUE = "true"
+REPARTITIONING_TAINT = "cdmo.clear.ml/repartitioning"
+FENCE_POLICY = "cdmo-fence"
+
+# Kept by the agent on a node that it still has to leave clean, after the administrator's label is gone.
+MANAGED_LABEL = "cdmo.clear.ml/managed"
+
+RESOURCE_PREFIX = "nvidia.com/"
+MIG_RESOURCE_PREFIX = "nvidia.com/mig-"
+
+# A dry-run Binding of this pod, which never exists, asks the API server whether the fence is up.
+PROBE_NAMESPACE = "default"
+PROBE_POD = "cdmo-fence-probe"
+
+LEASE_NAME = "cdmo-controller"
+
+
+def is_mig_resource(resource: str) -> bool:
+    """Whether an extended resource name is one the device plugin gives to MIG slices."""
+    return resource.startswith(MIG_RESOURCE_PREFIX)
+
+
+def resource_of_profile(profile_name: str) -> str:
+    """The extended resource of a profile: `1g.10gb+me` is advertised as `nvidia.com/mig-1g.10gb.me`.
+
+    Source: NVIDIA's device plugin v0.20 replaces `+` by `.` and keeps `-me`.
+    """
+    return MIG_RESOURCE_PREFIX + profile_name.replace("+", ".")

@@ -1,0 +1,15 @@
+"""The knobs of planning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How to plan.
+
+    scheduler_names: pods of other schedulers are left alone: CDMO cannot know how those judge nodes.
+    """
+
+    scheduler_names: frozenset[str] = frozenset({"default-scheduler"})

@@ -1,0 +1,53 @@
+"""The whole question that a plan answers, at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cdmo.model.cluster import NodeInfo, PodInfo
+from cdmo.model.gpu import Gpu, Placement, PodKey
+from cdmo.model.profile import GpuModel
+
+
+@dataclass(frozen=True, slots=True)
+class MigNodeView:
+    """A node that CDMO manages: the Node, its GPUs as observed, and the layouts that were asked of it."""
+
+    node: NodeInfo
+    models: tuple[GpuModel, ...]
+    gpus: tuple[Gpu, ...]
+    desired: Mapping[str, tuple[Placement, ...]] = field(default_factory=dict)  # by PCI bus id; absent: as it is
+    managed: bool = True  # False: label removed or mode Disabled. Nothing is planned there, nothing changed
+    alive: bool = True  # its agent's heartbeat is fresh
+    problem: str = ""  # why nothing can be planned here just now, one sentence
+
+
+@dataclass(frozen=True, slots=True)
+class SliceChoice:
+    """One slice of a pod's plan."""
+
+    gpu: str  # PCI bus id
+    placement: Placement
+    action: str  # "reuse" | "create"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Slices that were planned for a pod and stay its own until it runs or goes."""
+
+    pod: PodKey
+    node: str
+    slices: tuple[SliceChoice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a plan may look at. `now` is unix seconds: the planner has no clock."""
+
+    now: float
+    nodes: tuple[MigNodeView, ...]
+    pending: tuple[PodInfo, ...]  # unbound pods that ask for MIG slices and that the scheduler could not place
+    bound: tuple[PodInfo, ...]  # every unfinished pod that has a node (for cpu, memory and slices about to be taken)
+    assignments: tuple[Assignment, ...] = ()
+    avoid: frozenset[tuple[PodKey, str]] = frozenset()  # (pod, node name): tried in vain, left alone for now
