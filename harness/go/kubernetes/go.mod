@@ -188,8 +188,8 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-// k8s.io/kubernetes requires its staging modules at v0.0.0 and replaces them with
-// ./staging/src/...; a consumer's build ignores those replaces, so pin each one here.
+// Kubernetes names its own staging modules at v0.0.0 and maps them to folders of its repository. That
+// mapping does not reach a module that depends on it, so the published version of each is named here.
 replace (
 	k8s.io/api => k8s.io/api v0.37.2
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.37.2

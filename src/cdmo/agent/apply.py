@@ -1,0 +1,86 @@
+"""Running the steps on the hardware, one by one; a failure takes back what was done, newest first."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import structlog
+
+from cdmo.agent.steps import Action, Step
+from cdmo.errors import CdmoError, NotThere
+from cdmo.hardware.port import DriverReading, GpuInstance, GpuReader, GpuReading, GpuWriter
+from cdmo.model.gpu import Placement
+from cdmo.runtime.worker import Worker
+
+logger = structlog.get_logger(__name__)
+
+
+class DeviceNodes(Protocol):
+    """Makes /dev/nvidia-caps nodes: since toolkit 1.18 nobody else does, and without them containers fail."""
+
+    def ensure(self, gpu_minor: int, gpu_instance: int, compute_instances: tuple[int, ...]) -> None:
+        """Make the nodes of one GPU instance and its compute instances, or mend them."""
+        ...
+
+
+class Applier:
+    """Applies steps. Only one change runs at a time, inside the fence."""
+
+    def __init__(self, reader: GpuReader, writer: GpuWriter, nodes: DeviceNodes, worker: Worker) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._nodes = nodes
+        self._worker = worker
+
+    async def apply(self, steps: tuple[Step, ...]) -> None:
+        """Run all steps. On a failure undo those already done and raise the failure."""
+        done: list[Step] = []
+        try:
+            for step in steps:
+                await self._worker.run(self._run, step)
+                done.append(step)
+        except CdmoError as failure:
+            logger.warning("a step failed, undoing", step=str(steps[len(done)]), error=str(failure), done=len(done))
+            await self._undo(done)
+            raise
+
+    async def ensure_device_nodes(self, driver: DriverReading) -> None:
+        """Make or mend the device nodes of every instance there is: they are lost on reboot and driver reload."""
+        for gpu in driver.gpus:
+            for instance in gpu.instances:
+                await self._worker.run(self._make_nodes, gpu, instance)
+
+    async def _undo(self, done: list[Step]) -> None:
+        for step in reversed(done):
+            undo = step.undo
+            if undo is None:
+                continue
+            try:
+                await self._worker.run(self._run, undo)
+            except CdmoError as failure:
+                # The rest is still worth undoing; what is left shows in the next observation.
+                logger.error("a step could not be undone", step=str(undo), error=str(failure))
+
+    def _run(self, step: Step) -> None:
+        match step:
+            case Step(Action.ENABLE_MIG, gpu):
+                self._writer.set_mig_mode(gpu, True)
+            case Step(Action.CREATE, gpu, Placement() as placement):
+                instance = self._writer.create(gpu, placement)
+                self._make_nodes(self._gpu(gpu), instance)
+            case Step(Action.DESTROY, gpu, Placement() as placement):
+                self._destroy(gpu, placement)
+
+    def _destroy(self, bus: str, placement: Placement) -> None:
+        instance = next((each for each in self._gpu(bus).instances if each.placement == placement), None)
+        if instance is not None:  # gone by itself is what was wanted
+            self._writer.destroy(bus, instance.id, placement)
+
+    def _make_nodes(self, gpu: GpuReading, instance: GpuInstance) -> None:
+        self._nodes.ensure(gpu.minor, instance.id, tuple(each.id for each in instance.compute_instances))
+
+    def _gpu(self, bus: str) -> GpuReading:
+        gpu = self._reader.read().gpu(bus)
+        if gpu is None:
+            raise NotThere(f"GPU {bus} is no longer there")
+        return gpu

@@ -1,0 +1,278 @@
+"""One change of a node, in the order that keeps every pod safe.
+
+    fence     binds to the node are refused, proved at every API server
+    quiet     every bound pod that asks for GPU resources shows its devices in the kubelet
+    guard     what is to be destroyed is held by nobody, and what stays covers the bound pods
+    journal   the steps are on disk: a kill at any line from here on is finished or undone by the next agent
+    apply     destroy, create, device nodes
+    reload    the device plugin enumerates again, held over the gap; the kubelet lists exactly what NVML has
+    publish   the Node offers the new counts
+    unfence   proof that the fence held, then down, proof that it is down
+
+Before the journal a failure means: nothing happened, lower the fence. After it, whatever happened to the steps,
+the plugin is reloaded and the counts are published, for only then do kubelet and hardware agree. When the plugin
+does not come back the fence stays up (pods bound now would be lost) and the agent says so until it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from cdmo.agent import guard
+from cdmo.agent.apply import Applier
+from cdmo.agent.fence import Fence
+from cdmo.agent.journal import Journal
+from cdmo.agent.observe import Observation, Observer
+from cdmo.agent.steps import Steps
+from cdmo.errors import CdmoError, FenceLapsed, GuardRefused, PluginStuck
+from cdmo.kube.port import FenceApi
+from cdmo.kubelet.port import DevicePlugin
+from cdmo.model.cluster import PodInfo
+from cdmo.model.names import is_mig_resource
+from cdmo.runtime.clock import Clock
+
+logger = structlog.get_logger(__name__)
+
+
+class Phase(StrEnum):
+    """Where a change is. The words of the design's protocol."""
+
+    FENCE = "fence"
+    QUIET = "quiet"
+    GUARD = "guard"
+    JOURNAL = "journal"
+    APPLY = "apply"
+    RELOAD = "reload"
+    PUBLISH = "publish"
+    UNFENCE = "unfence"
+
+
+class Progress(Protocol):
+    """Is told when a change enters a phase: the log, the metrics and the status hang on it."""
+
+    def entered(self, phase: Phase) -> None: ...
+
+
+class Result(StrEnum):
+    """How a change ended."""
+
+    APPLIED = "Applied"
+    UNDONE = "Undone"  # a step failed; what was done before it was taken back
+    REFUSED = "Refused"  # the guard, or a pod that did not become quiet: nothing was touched
+    FAILED = "Failed"  # the fence did not rise, or the plugin did not come back
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a change went. Seconds; a phase that was not reached took 0."""
+
+    result: Result
+    message: str = ""
+    fenced_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    reload_seconds: float = 0.0
+    fence_lapsed: bool = False
+    still_fenced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QuietLimits:
+    """How long bound pods may take to show their devices. Seconds; on an idle kubelet it takes milliseconds."""
+
+    limit: float = 5.0
+    pause: float = 0.01  # between two looks, doubled up to 0.2: PodResources allows 100 calls a second
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one change has measured so far."""
+
+    started: float
+    gpu_seconds: float = 0.0
+    reload_seconds: float = 0.0
+    failure: CdmoError | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class NodeChange:
+    """Carries out changes of one node, one at a time."""
+
+    def __init__(
+        self,
+        node: str,
+        *,
+        fence: Fence,
+        api: FenceApi,
+        observer: Observer,
+        applier: Applier,
+        plugin: DevicePlugin,
+        journal: Journal,
+        clock: Clock,
+        progress: Progress,
+        quiet: QuietLimits,
+    ) -> None:
+        self._node = node
+        self._fence = fence
+        self._api = api
+        self._observer = observer
+        self._applier = applier
+        self._plugin = plugin
+        self._journal = journal
+        self._clock = clock
+        self._progress = progress
+        self._quiet = quiet
+
+    async def run(self, decide: Callable[[Observation], Steps], boot_id: str, *, reload_anyway: bool) -> Outcome:
+        """Run one change. `decide` is asked inside the fence, so that it sees what can no longer move.
+
+        reload_anyway: go through to the end even without steps, because an earlier change was interrupted or
+        because kubelet and hardware disagree.
+        """
+        run = _Run(self._clock.monotonic())
+        try:
+            self._progress.entered(Phase.FENCE)
+            await self._fence.raise_()
+            steps = await self._decide_fenced(decide, run)
+            if not steps.steps and not reload_anyway:
+                raise GuardRefused("; ".join((*steps.held_back, *run.notes)) or "nothing is left to do")
+            self._progress.entered(Phase.JOURNAL)
+            self._journal.write(steps.steps, boot_id)
+        except CdmoError as failure:
+            return await self._give_up(failure, run)
+        await self._apply(steps, run)
+        return await self._finish(run)
+
+    async def _decide_fenced(self, decide: Callable[[Observation], Steps], run: _Run) -> Steps:
+        self._progress.entered(Phase.QUIET)
+        bound, observation = await self._await_quiet()
+        self._progress.entered(Phase.GUARD)
+        steps = decide(observation)
+        refused = guard.refusals(steps.steps, guard_evidence(observation, bound))
+        for bus, reason in refused.items():
+            steps = steps.without_gpu(bus, reason)
+        return steps
+
+    async def _await_quiet(self) -> tuple[tuple[PodInfo, ...], Observation]:
+        deadline = self._clock.monotonic() + self._quiet.limit
+        pause = self._quiet.pause
+        while True:
+            bound = await self._api.pods_on(self._node)
+            observation = await self._observer.look_fenced(bound)
+            waiting = [each for each in guard.unexplained(bound, observation.holders) if each.phase != "Running"]
+            if not waiting:
+                return bound, observation
+            if self._clock.monotonic() >= deadline:
+                raise GuardRefused(
+                    f"pod {waiting[0].key} is bound to the node but shows no devices after {self._quiet.limit:g} s",
+                    hint=f"kubectl describe pod -n {waiting[0].key.namespace} {waiting[0].key.name}",
+                )
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, 0.2)
+
+    async def _apply(self, steps: Steps, run: _Run) -> None:
+        self._progress.entered(Phase.APPLY)
+        began = self._clock.monotonic()
+        try:
+            await self._applier.apply(steps.steps)
+        except CdmoError as failure:
+            run.failure = failure
+        run.gpu_seconds = self._clock.monotonic() - began
+        run.notes += steps.held_back
+
+    async def _finish(self, run: _Run) -> Outcome:
+        """From the reload on: what must happen whether or not the steps went well."""
+        try:
+            self._progress.entered(Phase.RELOAD)
+            began = self._clock.monotonic()
+            driver = await self._observer.driver()
+            await self._applier.ensure_device_nodes(driver)
+            expected = Observation(driver, {}).expected_devices()
+            await self._plugin.reload(expected)
+            run.reload_seconds = self._clock.monotonic() - began
+            self._progress.entered(Phase.PUBLISH)
+            await self.publish({resource: len(ids) for resource, ids in expected.items()})
+        except CdmoError as failure:
+            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
+        lapsed = await self._lower(run)
+        if isinstance(lapsed, Outcome):
+            return lapsed
+        result = Result.APPLIED if run.failure is None else Result.UNDONE
+        return self._outcome(result, run.failure, run, fence_lapsed=lapsed)
+
+    async def publish(self, counts: dict[str, int]) -> None:
+        """Write the counts of every MIG resource into the Node, 0 for those that vanished."""
+        node = await self._api.node(self._node)
+        vanished = {name: 0 for name in (*node.capacity, *node.allocatable) if is_mig_resource(name)}
+        await self._api.set_capacity(self._node, vanished | counts)
+
+    async def _lower(self, run: _Run) -> bool | Outcome:
+        """Unfence and forget the journal. True when the fence had lapsed; an Outcome when it cannot be lowered."""
+        self._progress.entered(Phase.UNFENCE)
+        lapsed = False
+        try:
+            await self._fence.verify()
+        except FenceLapsed:
+            lapsed = True
+        except CdmoError as failure:
+            # Not knowing whether it held is no reason to keep it up: everything behind it is done.
+            logger.warning("the fence could not be verified", error=str(failure))
+        try:
+            await self._fence.lower()
+            self._journal.clear()
+        except CdmoError as failure:
+            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
+        return lapsed
+
+    async def _give_up(self, failure: CdmoError, run: _Run) -> Outcome:
+        """Nothing was touched: lower the fence and say why."""
+        refused = isinstance(failure, GuardRefused)
+        try:
+            await self._fence.lower()
+        except CdmoError as second:
+            logger.error("the fence could not be lowered", error=str(second))
+            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
+        return self._outcome(Result.REFUSED if refused else Result.FAILED, failure, run)
+
+    def _outcome(
+        self,
+        result: Result,
+        failure: CdmoError | None,
+        run: _Run,
+        *,
+        fence_lapsed: bool = False,
+        still_fenced: bool = False,
+    ) -> Outcome:
+        notes = [str(failure)] if failure else []
+        if isinstance(failure, PluginStuck) and failure.hint:
+            notes.append(failure.hint)
+        return Outcome(
+            result=result,
+            message="; ".join((*notes, *run.notes))[:1024],
+            fenced_seconds=self._clock.monotonic() - run.started,
+            gpu_seconds=run.gpu_seconds,
+            reload_seconds=run.reload_seconds,
+            fence_lapsed=fence_lapsed,
+            still_fenced=still_fenced,
+        )
+
+
+def guard_evidence(observation: Observation, bound: tuple[PodInfo, ...]) -> guard.Evidence:
+    """What the guard judges by, from one observation and the pods bound to the node."""
+    slices = {}
+    for gpu in observation.driver.gpus:
+        for each in gpu.instances:
+            profile = gpu.model.profile(each.placement.profile_id)
+            where = (gpu.pci_bus_id, (each.placement.profile_id, each.placement.start))
+            slices[where] = guard.Witness(profile.resource if profile else "", each.device_uuid, each.processes)
+    return guard.Evidence(
+        slices=slices,
+        gpus={each.pci_bus_id: guard.GpuWitness(each.uuid, each.processes) for each in observation.driver.gpus},
+        holders=observation.holders,
+        bound=bound,
+        hidden=guard.hidden_resources(bound, observation.holders),
+    )

@@ -1,0 +1,110 @@
+"""The change that is under way, on disk: what a restarted agent must finish or undo.
+
+One small file, replaced atomically and synced, so it is whole after a kill at any line. It is written before the
+first step and removed after the fence is down. A journal that cannot be read is treated as "a change was under
+way, of which nothing is known": the agent then fences, looks, and makes the device plugin enumerate again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from cdmo.agent.steps import Action, Step
+from cdmo.errors import JournalUnwritable
+from cdmo.model.gpu import Placement
+
+MAXIMUM_BYTES = 1 << 20
+
+
+class JournalStep(msgspec.Struct, frozen=True):
+    """One step as written down."""
+
+    action: Action
+    gpu: str
+    profile_id: int | None = None
+    start: int | None = None
+
+    def step(self) -> Step:
+        """The step again."""
+        placed = self.profile_id is not None and self.start is not None
+        return Step(self.action, self.gpu, Placement(self.profile_id or 0, self.start or 0) if placed else None)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A change under way."""
+
+    boot_id: str
+    steps: tuple[JournalStep, ...] = ()
+
+    def being_made(self) -> frozenset[tuple[str, Placement]]:
+        """Where this change was creating instances: a half-made one there is CDMO's own."""
+        steps = [each.step() for each in self.steps]
+        return frozenset((each.gpu, each.placement) for each in steps if each.placement is not None)
+
+
+class Journal:
+    """The journal file. All calls are short and local: no thread is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, steps: tuple[Step, ...], boot_id: str) -> None:
+        """Put the steps on disk, synced. Raises JournalUnwritable; then nothing may be changed."""
+        entry = Entry(boot_id, tuple(_written(each) for each in steps))
+        fresh = self._path.with_name(self._path.name + ".new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(entry))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self._path)
+            self._sync_folder()
+        except OSError as error:
+            raise JournalUnwritable(
+                f"the journal {self._path} cannot be written: {error.strerror}",
+                hint="free disk space or make the folder writable; nothing was changed",
+            ) from error
+
+    def read(self) -> Entry | None:
+        """The change that was under way, or None. An unreadable journal gives an Entry without steps."""
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(MAXIMUM_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return Entry("")
+        try:
+            return msgspec.json.decode(content[:MAXIMUM_BYTES], type=Entry)
+        except msgspec.DecodeError:
+            return Entry("")
+
+    def clear(self) -> None:
+        """Remove it: the change is over. Raises JournalUnwritable."""
+        try:
+            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._sync_folder()
+        except OSError as error:
+            raise JournalUnwritable(
+                f"the journal {self._path} cannot be removed: {error.strerror}", hint="make its folder writable"
+            ) from error
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _written(step: Step) -> JournalStep:
+    if step.placement is None:
+        return JournalStep(step.action, step.gpu)
+    return JournalStep(step.action, step.gpu, step.placement.profile_id, step.placement.start)

@@ -1,0 +1,159 @@
+"""PURE: what must be done to a node's GPUs, as an ordered list of steps, each with its undo.
+
+Destroys come before creates, GPU by GPU. A GPU that the spec does not name is left as it is. An instance that
+the controller had not seen when it planned (its revision is younger than `spec.observedRevision`) is adopted:
+it is never destroyed, and a create that would overlap it is left out until the controller has seen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cdmo.errors import BadSpec
+from cdmo.model.gpu import MigMode, Placement
+from cdmo.model.profile import GpuModel
+from cdmo.planner.placement import table_of
+
+
+class Action(StrEnum):
+    """What a step does."""
+
+    ENABLE_MIG = "EnableMig"  # after a reboot took the mode (Hopper and later)
+    DESTROY = "Destroy"
+    CREATE = "Create"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of one GPU. Its precondition: DESTROY finds the instance idle, CREATE finds its slots free."""
+
+    action: Action
+    gpu: str  # PCI bus id
+    placement: Placement | None = None  # None for ENABLE_MIG
+
+    @property
+    def undo(self) -> Step | None:
+        """The step that takes this one back; the mode of a GPU is not taken back: it only gets more able."""
+        match self.action:
+            case Action.DESTROY:
+                return Step(Action.CREATE, self.gpu, self.placement)
+            case Action.CREATE:
+                return Step(Action.DESTROY, self.gpu, self.placement)
+        return None
+
+    def __str__(self) -> str:
+        where = f" profile {self.placement.profile_id} at slot {self.placement.start}" if self.placement else ""
+        return f"{self.action}{where} on GPU {self.gpu}"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenInstance:
+    """A GPU instance as the steps need it."""
+
+    placement: Placement
+    revision: int  # status.revision at which it was first reported
+    broken: bool = False  # no full-width compute instance in it
+    ours: bool = False  # the journal says that CDMO was making it when it was interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class SeenGpu:
+    """A GPU as the steps need it."""
+
+    pci_bus_id: str
+    mig_mode: MigMode
+    model: GpuModel
+    instances: tuple[SeenInstance, ...] = ()
+    problem: str = ""
+    mode_lost: bool = False  # MIG was on before the last reboot, and may be switched on without a reset
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What to do now, and what cannot be done now with the reason."""
+
+    steps: tuple[Step, ...] = ()
+    held_back: tuple[str, ...] = ()
+
+    def without_gpu(self, pci_bus_id: str, reason: str) -> Steps:
+        """The same without anything on one GPU."""
+        rest = tuple(each for each in self.steps if each.gpu != pci_bus_id)
+        return Steps(rest, (*self.held_back, reason))
+
+
+def steps_for(
+    layouts: Mapping[str, tuple[Placement, ...]], gpus: tuple[SeenGpu, ...], observed_revision: int
+) -> Steps:
+    """The steps from what is to what is wanted. Raises BadSpec when a layout cannot exist on its GPU."""
+    known = {each.pci_bus_id: each for each in gpus}
+    steps: list[Step] = []
+    held_back: list[str] = []
+    for bus in sorted(layouts):
+        gpu = known.get(bus)
+        if gpu is None:
+            raise BadSpec(
+                f"spec.gpus: this node has no GPU {bus}",
+                hint=f"the GPUs here are {', '.join(sorted(known)) or 'none'}",
+            )
+        _check(gpu, layouts[bus])
+        done, left = _steps_for_gpu(gpu, layouts[bus], observed_revision)
+        steps += done
+        held_back += left
+    return Steps(tuple(steps), tuple(held_back))
+
+
+def _check(gpu: SeenGpu, wanted: tuple[Placement, ...]) -> None:
+    problem = table_of(gpu.model).fault(wanted)
+    if problem:
+        raise BadSpec(
+            f"spec.gpus[{gpu.pci_bus_id}].layout cannot exist on a {gpu.model.product}: {problem}",
+            hint="take `gpus` out of the spec; the controller writes it anew",
+        )
+
+
+def _steps_for_gpu(
+    gpu: SeenGpu, wanted: tuple[Placement, ...], observed_revision: int
+) -> tuple[list[Step], list[str]]:
+    there = {each.placement: each for each in gpu.instances}
+    wrong = [each for each in gpu.instances if each.placement not in wanted or (each.broken and each.ours)]
+    missing = [each for each in wanted if each not in there or (there[each].broken and there[each].ours)]
+    if not wrong and not missing:
+        return [], []
+    if gpu.problem:
+        return [], [f"GPU {gpu.pci_bus_id}: {gpu.problem}"]
+    steps: list[Step] = []
+    if gpu.mig_mode is not MigMode.ENABLED:
+        if not gpu.mode_lost or not missing:
+            return [], [f"GPU {gpu.pci_bus_id}: MIG mode is {gpu.mig_mode}"] if missing else []
+        steps.append(Step(Action.ENABLE_MIG, gpu.pci_bus_id))
+    adopted = [each for each in wrong if each.revision > observed_revision and not each.ours]
+    steps += [
+        Step(Action.DESTROY, gpu.pci_bus_id, each.placement)
+        for each in sorted(wrong, key=_where)
+        if each not in adopted
+    ]
+    held_back: list[str] = []
+    for each in sorted(missing, key=lambda placement: (placement.start, placement.profile_id)):
+        blocker = next((other for other in adopted if _overlap(gpu.model, each, other.placement)), None)
+        if blocker is None:
+            steps.append(Step(Action.CREATE, gpu.pci_bus_id, each))
+        else:
+            held_back.append(
+                f"GPU {gpu.pci_bus_id}: profile {each.profile_id} at slot {each.start} waits, the controller has "
+                f"not yet seen profile {blocker.placement.profile_id} at slot {blocker.placement.start}"
+            )
+    return steps, held_back
+
+
+def _where(instance: SeenInstance) -> tuple[int, int]:
+    return instance.placement.start, instance.placement.profile_id
+
+
+def _overlap(model: GpuModel, one: Placement, other: Placement) -> bool:
+    """Whether two placements share a memory slot; one of a profile the model does not list overlaps everything."""
+    sizes = [profile.size if (profile := model.profile(each.profile_id)) else None for each in (one, other)]
+    if sizes[0] is None or sizes[1] is None:
+        return True
+    return one.start < other.start + sizes[1] and other.start < one.start + sizes[0]

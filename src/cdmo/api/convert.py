@@ -1,0 +1,129 @@
+"""Between the API's MigNode and the model: the only place that knows both."""
+
+from __future__ import annotations
+
+from cdmo.api.v1alpha1 import (
+    EngineCounts,
+    GpuLayout,
+    MigNode,
+    ModelProfile,
+    ObservedModel,
+    PlacedProfile,
+)
+from cdmo.errors import BadSpec
+from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement, PodKey, Slice
+from cdmo.model.profile import Engines, GpuModel, Profile
+
+Layouts = dict[str, tuple[Placement, ...]]  # desired placements, ascending, by PCI bus id
+
+
+def model_to_api(model: GpuModel) -> ObservedModel:
+    """A model's profile table as the agent reports it."""
+    return ObservedModel(
+        product=model.product[:127],
+        memory_slots=model.memory_slots,
+        profiles=tuple(
+            ModelProfile(
+                id=each.id,
+                name=each.name,
+                resource=each.resource,
+                compute_slices=each.compute_slices,
+                size=each.size,
+                starts=each.starts,
+                max=each.max_instances,
+                memory_mib=each.memory_mib,
+                engines=EngineCounts(
+                    decoder=each.engines.decoder,
+                    encoder=each.engines.encoder,
+                    jpeg=each.engines.jpeg,
+                    ofa=each.engines.ofa,
+                ),
+            )
+            for each in model.profiles
+        ),
+    )
+
+
+def model_from_api(observed: ObservedModel) -> GpuModel:
+    """The model an agent reported."""
+    return GpuModel(
+        product=observed.product,
+        memory_slots=observed.memory_slots,
+        profiles=tuple(
+            Profile(
+                id=each.id,
+                name=each.name,
+                resource=each.resource,
+                compute_slices=each.compute_slices,
+                size=each.size,
+                starts=each.starts,
+                max_instances=each.max,
+                memory_mib=each.memory_mib,
+                engines=Engines(
+                    decoder=each.engines.decoder,
+                    encoder=each.engines.encoder,
+                    jpeg=each.engines.jpeg,
+                    ofa=each.engines.ofa,
+                ),
+            )
+            for each in observed.profiles
+        ),
+    )
+
+
+def gpus_from_api(node: MigNode) -> tuple[Gpu, ...]:
+    """The GPUs an agent reported; words this version does not know make a GPU unhealthy, never an error."""
+    return tuple(
+        Gpu(
+            pci_bus_id=each.pci_bus_id,
+            uuid=each.uuid,
+            model=each.model,
+            mig_mode=_mig_mode(each.mig_mode),
+            slices=tuple(
+                Slice(
+                    placement=Placement(device.profile_id, device.start),
+                    state=_device_state(device.state),
+                    uuid=device.uuid,
+                    pod=PodKey(device.pod.namespace, device.pod.name, device.pod.uid) if device.pod else None,
+                )
+                for device in each.devices
+            ),
+            healthy=not each.problem and each.model < len(node.status.models),
+            problem=each.problem,
+        )
+        for each in node.status.gpus
+    )
+
+
+def layouts_from_spec(node: MigNode) -> Layouts:
+    """Desired layouts by PCI bus id. Raises BadSpec naming the field when the spec contradicts itself."""
+    layouts: Layouts = {}
+    for index, gpu in enumerate(node.spec.gpus):
+        field = f"MigNode {node.metadata.name} spec.gpus[{index}]"
+        if gpu.pci_bus_id in layouts:
+            raise BadSpec(f"{field}.pciBusId: {gpu.pci_bus_id} is listed twice", hint="list each GPU once")
+        placements = tuple(sorted(Placement(each.profile_id, each.start) for each in gpu.layout))
+        if len(set(placements)) != len(placements):
+            raise BadSpec(f"{field}.layout: the same placement is listed twice", hint="list each placement once")
+        layouts[gpu.pci_bus_id] = placements
+    return layouts
+
+
+def layouts_to_spec(layouts: Layouts) -> tuple[GpuLayout, ...]:
+    """Desired layouts as `spec.gpus`, in a stable order."""
+    return tuple(
+        GpuLayout(
+            pci_bus_id=bus,
+            layout=tuple(PlacedProfile(profile_id=each.profile_id, start=each.start) for each in placements),
+        )
+        for bus, placements in sorted(layouts.items())
+    )
+
+
+def _mig_mode(word: str) -> MigMode:
+    return MigMode(word) if word in frozenset(MigMode) else MigMode.UNSUPPORTED
+
+
+def _device_state(word: str) -> DeviceState:
+    # An unknown word may mean "in use": nothing is ever destroyed on a guess.
+    return DeviceState(word) if word in frozenset(DeviceState) else DeviceState.IN_USE

@@ -1,0 +1,30 @@
+"""`cdmo controller`: process 1."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+
+from cdmo.cli._options import Kubeconfig, LogLevel
+
+
+def controller(
+    kubeconfig: Kubeconfig = None,
+    lease_namespace: Annotated[
+        str, typer.Option("--lease-namespace", envvar="POD_NAMESPACE", help="Where the leader's Lease lies.")
+    ] = "cdmo",
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the controller: watches pods and nodes, plans slices, publishes MigNode specs."""
+    # Imported here so that other verbs do not pay for it in time and memory.
+    from cdmo.controller.main import ControllerSettings, run_controller
+    from cdmo.kube.connect import ConnectSettings
+    from cdmo.runtime.clock import SystemClock
+    from cdmo.runtime.logging import configure_logging
+
+    configure_logging("controller", log_level)
+    settings = ControllerSettings(ConnectSettings(kubeconfig), lease_namespace)
+    asyncio.run(run_controller(settings, os.environ, SystemClock()))

@@ -1,0 +1,60 @@
+"""`cdmo status`: every managed GPU and what is on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import msgspec
+
+from cdmo.api.v1alpha1 import MigNode, ObservedGpu
+from cdmo.cli._options import Kubeconfig, OutputOption
+from cdmo.cli._output import Output, print_json, print_table
+
+COLUMNS = ("NODE", "GPU", "PRODUCT", "MIG", "SLOTS", "SLICES (pod)")
+
+
+def status(kubeconfig: Kubeconfig = None, output: OutputOption = Output.TABLE) -> None:
+    """Show the GPUs of every managed node, their slices and who holds them."""
+    nodes = asyncio.run(_read(kubeconfig))
+    if output is Output.JSON:
+        print_json(msgspec.to_builtins(nodes))
+    else:
+        print_table(COLUMNS, rows(nodes))
+
+
+def rows(nodes: list[MigNode]) -> Iterator[tuple[str, ...]]:
+    """A row a GPU. SLOTS draws the memory slots: # in use, o idle, . free."""
+    for node in nodes:
+        for gpu in node.status.gpus:
+            model = node.status.models[gpu.model] if gpu.model < len(node.status.models) else None
+            names = {each.id: each.name for each in model.profiles} if model else {}
+            slices = [
+                names.get(each.profile_id, str(each.profile_id))
+                + (f" ({each.pod.namespace}/{each.pod.name})" if each.pod else "")
+                for each in gpu.devices
+            ]
+            product = model.product.removeprefix("NVIDIA ") if model else "unknown"
+            yield node.metadata.name, gpu.pci_bus_id, product, gpu.mig_mode, slots(node, gpu), "\n".join(slices)
+
+
+def slots(node: MigNode, gpu: ObservedGpu) -> str:
+    """The memory slots of a GPU, a letter each."""
+    model = node.status.models[gpu.model] if gpu.model < len(node.status.models) else None
+    if model is None:
+        return ""
+    drawn = ["."] * model.memory_slots
+    sizes = {each.id: each.size for each in model.profiles}
+    for device in gpu.devices:
+        for slot in range(device.start, min(device.start + sizes.get(device.profile_id, 0), len(drawn))):
+            drawn[slot] = "#" if device.state == "InUse" else "o"
+    return "".join(drawn)
+
+
+async def _read(kubeconfig: Kubeconfig) -> list[MigNode]:
+    from cdmo.kube.connect import ConnectSettings, connect
+    from cdmo.kube.mignode_api import KubeMigNodes
+
+    async with connect(ConnectSettings(kubeconfig), os.environ) as connection:
+        return await KubeMigNodes(connection).list()

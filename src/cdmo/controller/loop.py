@@ -1,0 +1,117 @@
+"""The controller's round: wait, snapshot, plan, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from cdmo.controller import events
+from cdmo.controller.fences import StaleFences
+from cdmo.controller.promises import Promises
+from cdmo.controller.publish import Publisher
+from cdmo.controller.state import Heartbeats, Mirrors, is_pending, labelled, take_snapshot
+from cdmo.controller.trigger import Trigger
+from cdmo.errors import ClusterError
+from cdmo.kube.port import EventSink
+from cdmo.model.gpu import PodKey
+from cdmo.model.plan import Plan
+from cdmo.model.policy import Policy
+from cdmo.planner import plan
+from cdmo.planner.check import violations
+from cdmo.runtime.clock import Clock
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSettings:
+    """Seconds."""
+
+    longest_wait: float = 5.0  # a round without any event: promises and pauses run out
+    patience: float = 30.0  # as told in Events
+
+
+class ControllerLoop:
+    """Plans while it leads."""
+
+    def __init__(
+        self,
+        mirrors: Mirrors,
+        *,
+        trigger: Trigger,
+        promises: Promises,
+        heartbeats: Heartbeats,
+        publisher: Publisher,
+        fences: StaleFences,
+        sink: EventSink,
+        policy: Policy,
+        is_leader: Callable[[], bool],
+        clock: Clock,
+        settings: RoundSettings,
+    ) -> None:
+        self._mirrors = mirrors
+        self._trigger = trigger
+        self._promises = promises
+        self._heartbeats = heartbeats
+        self._publisher = publisher
+        self._fences = fences
+        self._sink = sink
+        self._policy = policy
+        self._is_leader = is_leader
+        self._clock = clock
+        self._settings = settings
+        self._told: dict[PodKey, tuple[str, str]] = {}
+
+    async def run(self) -> None:
+        """Rounds for ever; a failure of the API server is logged and the next round tries again."""
+        while True:
+            limit = min(self._settings.longest_wait, self._promises.next_due(self._clock.now()))
+            await self._trigger.wait(limit)
+            try:
+                await self.round()
+            except ClusterError as error:
+                logger.warning("the round could not be finished", error=str(error), hint=error.hint)
+
+    async def round(self) -> None:
+        """One round; nothing while another controller leads or the mirrors are not complete."""
+        if not self._is_leader() or not self._mirrors.synced():
+            return
+        mignodes = self._mirrors.mignodes.items()
+        nodes = [each for each in self._mirrors.nodes.items().values() if labelled(each)]
+        await self._publisher.ensure_mignodes(nodes, mignodes)
+        await self._fences.lift()
+
+        now = self._clock.now()
+        pending = [pod for pod in self._mirrors.pods.items().values() if is_pending(pod, self._policy)]
+        given_up = self._promises.review(pending, now)
+        snapshot = take_snapshot(self._mirrors, self._heartbeats, self._promises, self._policy, now)
+        answer = plan(snapshot, self._policy)
+        broken = violations(snapshot, answer)
+        if broken:
+            logger.error("the plan breaks a rule and is not published", violations=broken)
+            return
+        if not self._is_leader():
+            return
+        if not await self._publisher.publish(answer, mignodes):
+            self._trigger.pull()
+            return
+        fresh = self._promises.keep(answer.placements, now)
+        for each in given_up:
+            self._sink.emit(events.in_vain(each, self._settings.patience))
+        for each in fresh:
+            self._sink.emit(events.planned(each))
+            logger.info("planned", pod=str(each.pod), node=each.node, slices=[str(one) for one in each.slices])
+        self._tell_waiting(answer)
+
+    def _tell_waiting(self, answer: Plan) -> None:
+        """An Event when a pod's reason changes, not at every round."""
+        told = {}
+        for entry in answer.waiting:
+            said = (str(entry.code), entry.reason)
+            told[entry.pod] = said
+            if self._told.get(entry.pod) != said:
+                self._sink.emit(events.waiting(entry))
+                logger.info("a pod waits", pod=str(entry.pod), code=entry.code, reason=entry.reason)
+        self._told = told

@@ -1,0 +1,90 @@
+"""The controller's wiring: every task of the process is named here."""
+
+from __future__ import annotations
+
+import random
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cdmo.controller.fences import FenceSettings, StaleFences
+from cdmo.controller.loop import ControllerLoop, RoundSettings
+from cdmo.controller.promises import Patience, Promises
+from cdmo.controller.publish import Publisher
+from cdmo.controller.state import Heartbeats, Mirrors
+from cdmo.controller.trigger import Trigger
+from cdmo.kube.client import KubeClient
+from cdmo.kube.connect import ConnectSettings, connect
+from cdmo.model.names import LEASE_NAME
+from cdmo.model.policy import Policy
+from cdmo.runtime.clock import Clock
+from cdmo.runtime.run import run_until_signalled
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """Everything the controller can be told. Seconds."""
+
+    connect: ConnectSettings
+    lease_namespace: str  # where the Lease lies: CDMO's own namespace
+    policy: Policy = field(default_factory=Policy)
+    quiet_seconds: float = 0.05  # least time between two rounds: a burst of pods is planned together
+    agent_silent_after: float = 45.0  # an agent beats every 10 s
+    rounds: RoundSettings = field(default_factory=RoundSettings)
+    patience: Patience = field(default_factory=Patience)
+    fences: FenceSettings = field(default_factory=FenceSettings)
+
+
+async def run_controller(settings: ControllerSettings, environment: Mapping[str, str], clock: Clock) -> None:
+    """Run until signalled. Raises CdmoError when it cannot even begin."""
+    async with connect(settings.connect, environment) as connection:
+        await connection.check()
+        client = KubeClient(connection, clock, random.random)
+        trigger = Trigger(clock, settings.quiet_seconds)
+
+        def changed(*_: object) -> None:
+            trigger.pull()
+
+        pods, nodes, mignodes = client.pods(changed), client.nodes(changed), client.mig_node_mirror(changed)
+        mirrors = Mirrors(pods.mirror(), nodes.mirror(), mignodes.mirror())
+        heartbeats = Heartbeats(clock, settings.agent_silent_after)
+        identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        elector = client.elector(settings.lease_namespace, LEASE_NAME, identity)
+        recorder = client.recorder("cdmo-controller", identity)
+        loop = ControllerLoop(
+            mirrors,
+            trigger=trigger,
+            promises=Promises(settings.patience),
+            heartbeats=heartbeats,
+            publisher=Publisher(client.mig_nodes()),
+            fences=StaleFences(mirrors, heartbeats, client.fence(), recorder, settings.fences),
+            sink=recorder,
+            policy=settings.policy,
+            is_leader=elector.is_leader,
+            clock=clock,
+            settings=settings.rounds,
+        )
+
+        async def plan_when_leading() -> None:
+            for each in (pods, nodes, mignodes):
+                await each.wait_synced()
+            await elector.wait_leader()
+            trigger.pull()
+            await loop.run()
+
+        async def finish() -> None:
+            """Nothing to carry to an end: a round that was cut off is planned anew by the next leader."""
+
+        await run_until_signalled(
+            {
+                "watch pods": pods.run,
+                "watch nodes": nodes.run,
+                "watch mignodes": mignodes.run,
+                "lease": elector.run,
+                "events": recorder.run,
+                "plan": plan_when_leading,
+            },
+            finish=finish,
+            finish_limit=1.0,
+        )

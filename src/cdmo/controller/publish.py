@@ -1,0 +1,98 @@
+"""From a plan to MigNode specs: written only where something changes, and only onto what was planned from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from cdmo.api.convert import layouts_from_spec, layouts_to_spec
+from cdmo.api.v1alpha1 import Metadata, MigNode, MigNodeSpec, OwnerReference
+from cdmo.errors import AlreadyExists, BadSpec, ClusterError, Conflict
+from cdmo.kube.port import MigNodeApi
+from cdmo.model.cluster import NodeInfo
+from cdmo.model.plan import GpuChange, Plan
+
+logger = structlog.get_logger(__name__)
+
+AT_ONCE = 16  # writes in flight
+
+
+class Publisher:
+    """Writes plans to the API server."""
+
+    def __init__(self, api: MigNodeApi) -> None:
+        self._api = api
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def publish(self, plan: Plan, mignodes: Mapping[str, MigNode]) -> bool:
+        """Write every changed node's spec. False when some could not be written: plan again."""
+        changes: dict[str, list[GpuChange]] = {}
+        for change in plan.changes:
+            changes.setdefault(change.node, []).append(change)
+        written = await asyncio.gather(
+            *(self._write(mignodes[name], changes[name]) for name in sorted(changes) if name in mignodes)
+        )
+        return all(written)
+
+    async def ensure_mignodes(self, nodes: Iterable[NodeInfo], mignodes: Mapping[str, MigNode]) -> None:
+        """Make the MigNode of every labelled node that has none; it goes with its Node."""
+        missing = [each for each in nodes if each.name not in mignodes]
+        await asyncio.gather(*(self._create(each) for each in missing))
+
+    async def _create(self, node: NodeInfo) -> None:
+        owner = OwnerReference(name=node.name, uid=node.uid)
+        try:
+            async with self._slots:
+                await self._api.create(MigNode(metadata=Metadata(name=node.name, owner_references=(owner,))))
+        except AlreadyExists:
+            return
+        except ClusterError as error:
+            logger.warning("a MigNode could not be made", node=node.name, error=str(error), hint=error.hint)
+
+    async def _write(self, planned_from: MigNode, changes: list[GpuChange]) -> bool:
+        spec = spec_after(planned_from, changes)
+        name = planned_from.metadata.name
+        try:
+            async with self._slots:
+                await self._write_onto(planned_from, spec)
+        except Conflict:
+            return False
+        except ClusterError as error:
+            logger.warning("a spec could not be written", node=name, error=str(error), hint=error.hint)
+            return False
+        return True
+
+    async def _write_onto(self, planned_from: MigNode, spec: MigNodeSpec) -> None:
+        """Write; when only a heartbeat came between, write onto that. Raises Conflict when more did."""
+        name = planned_from.metadata.name
+        try:
+            await self._api.write_spec(name, spec, planned_from.metadata.resource_version)
+        except Conflict:
+            now = await self._api.get(name)
+            same = (now.metadata.uid, now.metadata.generation, now.status.revision, now.status.gpus) == (
+                planned_from.metadata.uid,
+                planned_from.metadata.generation,
+                planned_from.status.revision,
+                planned_from.status.gpus,
+            )
+            if not same:
+                raise
+            await self._api.write_spec(name, spec, now.metadata.resource_version)
+
+
+def spec_after(planned_from: MigNode, changes: Iterable[GpuChange]) -> MigNodeSpec:
+    """The spec with the changed GPUs' layouts, tied to the revision it was planned from."""
+    try:
+        layouts = layouts_from_spec(planned_from)
+    except BadSpec:
+        layouts = {}  # written anew from what is there: the changes hold every slice in use
+    there = {each.pci_bus_id for each in planned_from.status.gpus}
+    layouts = {bus: layout for bus, layout in layouts.items() if bus in there}
+    layouts |= {each.gpu: each.layout for each in changes}
+    return MigNodeSpec(
+        mode=planned_from.spec.mode,
+        observed_revision=planned_from.status.revision,
+        gpus=layouts_to_spec(layouts),
+    )

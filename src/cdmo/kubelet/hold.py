@@ -1,0 +1,65 @@
+"""Holding the device plugin still over the gap in its restart, between its old sockets and its new ones."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from cdmo.kubelet.guardian import Guardian, GuardianGone
+from cdmo.kubelet.processes import HostProcess
+from cdmo.kubelet.sockets import PluginSockets, Sockets, without
+
+# The thread's pause between looks: from SIGHUP to the end of all sockets it takes some 5 ms. Seconds.
+_POLL_SECONDS = 0.0003
+
+logger = structlog.get_logger(__name__)
+
+
+class PluginHold:
+    """One reload's hold. The methods may be called from several threads; after `end` nothing is stopped any more."""
+
+    def __init__(self, plugin: HostProcess, sockets: PluginSockets, abandoned: Sockets, guardian: Guardian) -> None:
+        self._plugin = plugin
+        self._sockets = sockets
+        self._abandoned = abandoned
+        self._guardian = guardian
+        self._lock = threading.Lock()
+        self._over = False
+
+    def stop_in_gap(self, before: Sockets, expired: Callable[[], bool]) -> bool:
+        """Wait until the sockets of before are gone, then stop the plugin; False when it has new ones already.
+
+        Blocks: for a thread, since a turn of a busy event loop can take longer than the whole gap.
+        """
+        while without(before, self._sockets.all()) != before:
+            if self._over or expired():
+                return False
+            time.sleep(_POLL_SECONDS)
+        return self.stop()
+
+    def stop(self) -> bool:
+        """Stop the plugin if it has no sockets; False when it has, for then the gap is over."""
+        with self._lock:
+            if self._over or without(self._sockets.all(), self._abandoned):
+                return False
+            try:
+                self._guardian.hold(self._plugin.descriptor)
+            except GuardianGone:
+                logger.warning("the guardian is gone: the device plugin is not held over its restart")
+                return False
+            return self._plugin.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let the plugin go on; harmless when it was not stopped."""
+        with self._lock:
+            self._plugin.signal(signal.SIGCONT)
+            self._guardian.release()
+
+    def end(self) -> None:
+        """Let the plugin go on for good, also when a thread still waits for its moment to stop it."""
+        self._over = True
+        self.go_on()

@@ -1,0 +1,92 @@
+"""Processes of the host, found by what they were started as and signalled without ever hitting another one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cdmo.runtime.hostpaths import read_text
+
+_MAX_COMMAND_BYTES = 1 << 16
+_MAX_STATUS_BYTES = 1 << 16
+_CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]{16})$", re.MULTILINE | re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class HostProcess:
+    """A process held by a pidfd: its id may be given to another process, the descriptor never is."""
+
+    pid: int
+    descriptor: int
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal; False when the process has ended. Raises PermissionError."""
+        try:
+            signal.pidfd_send_signal(self.descriptor, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.descriptor)
+
+
+class ProcessTable:
+    """The processes under a /proc; on a simulated node its entries are links named by process id."""
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
+
+    def find(self, program: str) -> tuple[HostProcess, ...]:
+        """Processes whose first argument is this program, whatever folder it is in. The caller closes them.
+
+        By the command line, not by the name in `comm`, which the kernel cuts to 15 characters.
+        """
+        found = []
+        for pid in self._pids():
+            if self._program(pid) != program:
+                continue
+            try:
+                descriptor = os.pidfd_open(pid)
+            except OSError:
+                continue
+            # Between the look and the descriptor the id may have gone to another process: look again.
+            if self._program(pid) == program:
+                found.append(HostProcess(pid, descriptor))
+            else:
+                os.close(descriptor)
+        return tuple(found)
+
+    def catches(self, process: HostProcess, number: signal.Signals) -> bool:
+        """Whether the process has a handler for the signal (SigCgt of proc(5): bit 0 is signal 1)."""
+        try:
+            status = read_text(self._proc / str(process.pid) / "status", _MAX_STATUS_BYTES)
+        except (OSError, ValueError):
+            return False
+        caught = _CAUGHT.search(status)
+        return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+
+    def _pids(self) -> list[int]:
+        try:
+            names = [each.name for each in self._proc.iterdir()]
+        except OSError:
+            return []
+        return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
+
+    def _program(self, pid: int) -> str:
+        """The base name of its first argument; empty for what has ended, kernel threads and zombies."""
+        try:
+            command = read_text(self._proc / str(pid) / "cmdline", _MAX_COMMAND_BYTES)
+        except (OSError, ValueError):
+            return ""
+        return command.partition("\0")[0].rpartition("/")[2]

@@ -1,0 +1,227 @@
+"""What no plan may break. Asked before a plan is published, and by property tests of the planner.
+
+Written apart from the planner's own bookkeeping: it looks at snapshot and plan, and shares with the planner
+only the card tables, the eligibility rules and the words for who takes part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from cdmo.model.cluster import PodInfo
+from cdmo.model.gpu import Gpu, Placement, PodKey
+from cdmo.model.plan import GpuChange, Plan
+from cdmo.model.snapshot import Assignment, MigNodeView, Snapshot
+from cdmo.planner.eligible import obstacle, room_of, shortage, take
+from cdmo.planner.keep import avoided
+from cdmo.planner.ledger import (
+    Tables,
+    gpu_problem,
+    held_placements,
+    node_problem,
+    outstanding,
+    tables_of,
+)
+from cdmo.planner.placement import Layout
+from cdmo.planner.reasons import LIMIT
+
+
+def violations(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
+    """Every rule that the plan breaks, one sentence each; empty for a plan that may be published."""
+    checker = _Checker(snapshot, plan)
+    return (*checker.answers(), *checker.layouts(), *checker.assignments(), *checker.spoken_for())
+
+
+class _Checker:
+    def __init__(self, snapshot: Snapshot, plan: Plan) -> None:
+        self.snapshot = snapshot
+        self.plan = plan
+        self.views = {view.node.name: view for view in snapshot.nodes}
+        self.tables: dict[str, Tables] = {name: tables_of(view) for name, view in self.views.items()}
+        self.pending = {pod.key: pod for pod in snapshot.pending}
+        self.bound: defaultdict[str, list[PodInfo]] = defaultdict(list)
+        for pod in snapshot.bound:
+            if not pod.finished:
+                self.bound[pod.node_name].append(pod)
+        self.final: dict[tuple[str, str], Layout] = {}  # layouts after the plan, of the GPUs that take part
+        for view in snapshot.nodes:
+            for gpu in view.gpus:
+                if not (node_problem(view) or gpu_problem(self.tables[view.node.name], gpu)):
+                    desired = view.desired.get(gpu.pci_bus_id, _observed(gpu))
+                    self.final[(view.node.name, gpu.pci_bus_id)] = frozenset(desired)
+        self.given = {(each.node, slice_.gpu, slice_.placement) for each in plan.placements for slice_ in each.slices}
+        self.asked = dict(self.final)
+        self.final |= {
+            (each.node, each.gpu): frozenset(each.layout)
+            for each in plan.changes
+            if (each.node, each.gpu) in self.final
+        }
+
+    def answers(self) -> Iterator[str]:
+        """Every pod that asks is answered once, nobody else is, and every reason can be read."""
+        given = Counter([each.pod for each in self.plan.placements] + [each.pod for each in self.plan.waiting])
+        for key, count in given.items():
+            if key not in self.pending:
+                yield f"pod {key} was answered but is not pending"
+            if count > 1:
+                yield f"pod {key} was answered {count} times"
+        # The policy says whose pods are planned: a plan that answers one pod of a scheduler has to answer all.
+        schedulers = {self.pending[key].scheduler_name for key in given if key in self.pending}
+        schedulers.add("default-scheduler")
+        for key, pod in self.pending.items():
+            idle = pod.gated or pod.terminating or pod.finished or pod.node_name or not pod.demand
+            if key not in given and not idle and pod.scheduler_name in schedulers:
+                yield f"pod {key} was not answered"
+        for each in self.plan.waiting:
+            if not each.reason or len(each.reason) > LIMIT:
+                yield f"the reason of pod {each.pod} has {len(each.reason)} characters, allowed are 1 to {LIMIT}"
+
+    def layouts(self) -> Iterator[str]:
+        """Each change is whole, legal and needed; what is held stands everywhere."""
+        seen: set[tuple[str, str]] = set()
+        for change in self.plan.changes:
+            where = (change.node, change.gpu)
+            if where in seen:
+                yield f"{_gpu_text(where)} is changed twice"
+            seen.add(where)
+            if where not in self.asked:
+                yield f"{_gpu_text(where)} is changed but takes no part"
+            else:
+                yield from self._change(change)
+        for where, layout in self.final.items():
+            view, gpu = self._gpu(where)
+            for each in sorted(self._held(view, gpu) - layout):
+                yield f"{_gpu_text(where)}: {_text(each)} is held and missing from the layout"
+
+    def assignments(self) -> Iterator[str]:
+        """Each assignment is what the pod asked for, on a node where it may run, and nobody else's."""
+        owners: dict[tuple[str, str, Placement], PodKey] = {}
+        rooms: dict[str, dict[str, int]] = {}
+        for each in self.plan.placements:
+            view = self.views.get(each.node)
+            if view is None or node_problem(view):
+                yield f"pod {each.pod} is planned on node {each.node}, which takes no part"
+                continue
+            if each.pod in self.pending:
+                room = rooms.setdefault(each.node, room_of(view.node, self.bound[each.node]))
+                yield from self._eligible(self.pending[each.pod], view, room)
+            yield from self._slices(each, owners)
+
+    def spoken_for(self) -> Iterator[str]:
+        """Bound pods find the slices they are about to take, beside those that were given to others.
+
+        They take slices that exist or are on their way; what this plan creates is not there yet when they start.
+        """
+        for name, view in self.views.items():
+            missing = outstanding(view, self.tables[name], self.bound[name])
+            if node_problem(view) or not missing:
+                continue
+            pool: Counter[str] = Counter()
+            given: Counter[str] = Counter()
+            for gpu in view.gpus:
+                where = (name, gpu.pci_bus_id)
+                if where in self.final:
+                    table = self.tables[name][gpu.model]
+                    for each in sorted(_observed(gpu) - self.final[where]):
+                        if missing[table.resource_at(each)]:
+                            yield f"{_gpu_text(where)}: {_text(each)} is destroyed though a bound pod may take it"
+                    old = self._old(view, gpu)
+                    pool.update(table.resource_at(each) for each in old)
+                    given.update(table.resource_at(each) for each in self._given_of(gpu, where, old))
+            for resource in sorted(missing):
+                if given[resource] > max(0, pool[resource] - missing[resource]):
+                    yield f"node {name}: {resource} of bound pods was given to pods that wait"
+
+    def _old(self, view: MigNodeView, gpu: Gpu) -> Layout:
+        """Slices of the final layout that a bound pod could take: idle already, or asked for before this plan."""
+        where = (view.node.name, gpu.pci_bus_id)
+        known = self.tables[view.node.name][gpu.model].cuts.keys()
+        return ((_observed(gpu) | self.asked[where]) & self.final[where] & known) - self._held(view, gpu)
+
+    def _given_of(self, gpu: Gpu, where: tuple[str, str], old: Layout) -> Layout:
+        """Of the old slices those that this plan gives away.
+
+        An agent refuses a former layout that contradicts itself: what it adds to the GPU is created by this plan.
+        """
+        table = self.tables[where[0]][gpu.model]
+        there = old if table.is_legal(self.asked[where]) else old & _observed(gpu)
+        return frozenset(each for each in there if (*where, each) in self.given)
+
+    def _change(self, change: GpuChange) -> Iterator[str]:
+        where = (change.node, change.gpu)
+        view, gpu = self._gpu(where)
+        layout, observed = frozenset(change.layout), _observed(gpu)
+        table = self.tables[change.node][gpu.model]
+        if change.layout != tuple(sorted(layout)):
+            yield f"{_gpu_text(where)}: the layout is not ascending, or lists a placement twice"
+        fault = table.fault(layout) if layout - observed else ""
+        if fault:
+            yield f"{_gpu_text(where)}: {fault}"
+        if change.create != tuple(sorted(layout - observed)):
+            yield f"{_gpu_text(where)}: `create` is not what the layout adds to the GPU"
+        if change.destroy != tuple(sorted(observed - layout)):
+            yield f"{_gpu_text(where)}: `destroy` is not what the layout leaves out of the GPU"
+        for each in sorted(frozenset(change.destroy) & self._held(view, gpu)):
+            yield f"{_gpu_text(where)}: {_text(each)} is held and would be destroyed"
+        if layout == self.asked[where]:
+            yield f"{_gpu_text(where)} is changed into what was asked of it already"
+
+    def _eligible(self, pod: PodInfo, view: MigNodeView, room: dict[str, int]) -> Iterator[str]:
+        name = view.node.name
+        found = obstacle(pod, view.node) or shortage(pod, view.node, room)
+        if found is not None:
+            yield f"pod {pod.key} is planned on node {name}: {found.sentence}"
+        if name in avoided(self.snapshot, pod.key):
+            yield f"pod {pod.key} is planned on node {name}, where it was tried in vain"
+        take(room, pod)
+
+    def _slices(self, assignment: Assignment, owners: dict[tuple[str, str, Placement], PodKey]) -> Iterator[str]:
+        pod = assignment.pod
+        for each in assignment.slices:
+            where = (assignment.node, each.gpu)
+            if where not in self.final:
+                yield f"pod {pod}: {_gpu_text(where)} takes no part"
+                continue
+            view, gpu = self._gpu(where)
+            if each.placement not in self.final[where]:
+                yield f"pod {pod}: {_gpu_text(where)} will have no {_text(each.placement)}"
+            if each.placement in self._held(view, gpu):
+                yield f"pod {pod}: {_gpu_text(where)} {_text(each.placement)} is held by another"
+            owner = owners.setdefault((*where, each.placement), pod)
+            if owner != pod:
+                yield f"pod {pod}: {_gpu_text(where)} {_text(each.placement)} was given to pod {owner} as well"
+        given = len({(each.gpu, each.placement) for each in assignment.slices})
+        asks = self.pending[pod].demand if pod in self.pending else ()
+        if dict(asks) != dict(Counter(self._resources(assignment))) or given != len(assignment.slices):
+            yield f"pod {pod} was not given what it asks for"
+
+    def _resources(self, assignment: Assignment) -> list[str]:
+        """The resources of an assignment's slices; slices that cannot exist have none."""
+        found = []
+        for each in assignment.slices:
+            if (assignment.node, each.gpu) in self.final:
+                _, gpu = self._gpu((assignment.node, each.gpu))
+                table = self.tables[assignment.node][gpu.model]
+                found += [table.resource_at(each.placement)] if each.placement in table.cuts else []
+        return found
+
+    def _gpu(self, where: tuple[str, str]) -> tuple[MigNodeView, Gpu]:
+        view = self.views[where[0]]
+        return view, next(each for each in view.gpus if each.pci_bus_id == where[1])
+
+    def _held(self, view: MigNodeView, gpu: Gpu) -> Layout:
+        devices = {device for pod in self.bound[view.node.name] for _, names in pod.devices for device in names}
+        return held_placements(gpu, devices)
+
+
+def _observed(gpu: Gpu) -> Layout:
+    return frozenset(each.placement for each in gpu.slices)
+
+
+def _gpu_text(where: tuple[str, str]) -> str:
+    return f"node {where[0]} GPU {where[1]}"
+
+
+def _text(placement: Placement) -> str:
+    return f"profile {placement.profile_id} at slot {placement.start}"

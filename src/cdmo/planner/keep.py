@@ -1,0 +1,113 @@
+"""Former assignments: a pod that still waits keeps the slices that were planned for it, as long as it can have them.
+
+Without this every round would plan anew, and a slice on its way would go to whoever is looked at first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from cdmo.model.cluster import PodInfo
+from cdmo.model.gpu import Placement, PodKey
+from cdmo.model.snapshot import Assignment, Snapshot
+from cdmo.planner.eligible import obstacle, shortage
+from cdmo.planner.ledger import GpuState, Ledger, NodeState, same_pod
+from cdmo.planner.shape import Shape, Shapes
+
+
+def avoided(snapshot: Snapshot, pod: PodKey) -> frozenset[str]:
+    """Names of the nodes that this pod was tried on in vain."""
+    return frozenset(node for other, node in snapshot.avoid if same_pod(other, pod))
+
+
+def keep_assignments(snapshot: Snapshot, queue: Sequence[PodInfo], ledger: Ledger) -> dict[PodKey, Assignment]:
+    """Take out of the ledger what stays assigned; returns it by the pod that keeps it.
+
+    Pods whose slices all exist or are on their way come first: what they keep may not be destroyed for those whose
+    slices have to be created once more.
+    """
+    asked = _asked(snapshot, queue, ledger)
+    kept: dict[PodKey, Assignment] = {}
+    for create in (False, True):
+        for pod, assignment in asked:
+            if pod.key not in kept and _keep(pod, assignment, ledger, create=create):
+                kept[pod.key] = assignment
+    return kept
+
+
+def _asked(snapshot: Snapshot, queue: Sequence[PodInfo], ledger: Ledger) -> list[tuple[PodInfo, Assignment]]:
+    """Pending pods with a former assignment worth keeping, in the order of the queue."""
+    by_name: defaultdict[tuple[str, str], list[Assignment]] = defaultdict(list)
+    for each in sorted(snapshot.assignments, key=lambda each: (each.pod, each.node)):
+        by_name[(each.pod.namespace, each.pod.name)].append(each)
+    asked = []
+    for pod in queue:
+        for each in by_name[(pod.key.namespace, pod.key.name)]:
+            node = ledger.nodes.get(each.node)
+            if node is None or node.problem or not same_pod(each.pod, pod.key):
+                continue
+            if each.node not in avoided(snapshot, pod.key) and obstacle(pod, node.view.node) is None:
+                asked.append((pod, each))
+                break
+    return asked
+
+
+def _keep(pod: PodInfo, assignment: Assignment, ledger: Ledger, *, create: bool) -> bool:
+    node = ledger.nodes[assignment.node]
+    if shortage(pod, node.view.node, node.room) is not None:
+        return False
+    wanted = _by_gpu(node, assignment)
+    if wanted is None or _resources(wanted) != dict(pod.demand):
+        return False
+    shapes: dict[str, Shape] = {}
+    for gpu, placements in wanted:
+        shape = _claimed(gpu.shape, placements, ledger.shapes, create=create)
+        if shape is None:
+            return False
+        shapes[gpu.bus] = shape
+    if not _enough(node, wanted):
+        return False
+    for gpu, placements in wanted:
+        gpu.shape = shapes[gpu.bus]
+        gpu.owners.update(dict.fromkeys(placements, pod.key))
+    node.taken(pod)
+    return True
+
+
+def _by_gpu(node: NodeState, assignment: Assignment) -> list[tuple[GpuState, list[Placement]]] | None:
+    """The assignment's placements by GPU, or None when a GPU or a placement is not to be had any more."""
+    placements: defaultdict[str, list[Placement]] = defaultdict(list)
+    for each in assignment.slices:
+        placements[each.gpu].append(each.placement)
+    found = []
+    for bus, wanted in placements.items():
+        gpu = node.gpu(bus)
+        if gpu is None or not gpu.table.knows(wanted) or len(set(wanted)) != len(wanted):
+            return None
+        found.append((gpu, wanted))
+    return found
+
+
+def _resources(wanted: list[tuple[GpuState, list[Placement]]]) -> dict[str, int]:
+    return dict(Counter(gpu.table.resource_at(each) for gpu, placements in wanted for each in placements))
+
+
+def _claimed(shape: Shape, placements: list[Placement], shapes: Shapes, *, create: bool) -> Shape | None:
+    """The shape once these placements are somebody's; None when one is taken or cannot be created."""
+    for each in sorted(placements, key=lambda each: (each not in shape.layout, each)):
+        resource = shape.table.resource_at(each)
+        options = (option for option in shape.options(resource) if option.cut.placement == each)
+        option = next((option for option in options if option.reuse or create), None)
+        if option is None:
+            return None
+        shape = shapes.after(shape, option)
+    return shape
+
+
+def _enough(node: NodeState, wanted: list[tuple[GpuState, list[Placement]]]) -> bool:
+    """Whether bound pods that are about to take slices leave enough of those that exist or are on their way."""
+    reused = Counter(
+        gpu.table.resource_at(each) for gpu, placements in wanted for each in placements if each in gpu.shape.layout
+    )
+    return all(not node.outstanding[name] or count <= node.spare(name) for name, count in reused.items())

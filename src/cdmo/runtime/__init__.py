@@ -1,0 +1,1 @@
+"""What any process needs: clock, worker thread, signals, settings, logging."""

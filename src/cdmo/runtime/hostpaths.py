@@ -1,0 +1,102 @@
+"""Where the host's files are, all below one root: `/host` in the agent's pod, any folder for a simulated node."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cdmo.errors import BadSettings
+
+KUBELET_ROOT = PurePosixPath("/var/lib/kubelet")
+MAX_FILE_BYTES = 1 << 20  # no file that CDMO reads from a host is near this
+_MAX_LINKS = 40  # as the kernel: path_resolution(7)
+
+
+@dataclass(frozen=True, slots=True)
+class HostPaths:
+    """The places CDMO uses on a host. `kubelet` is the kubelet's root directory as the host names it."""
+
+    root: Path
+    kubelet: PurePosixPath = KUBELET_ROOT
+
+    def under(self, path: str | PurePosixPath) -> Path:
+        """A path of the host, for example "/run/nvidia/driver", as this process reaches it."""
+        return self.root / str(path).lstrip("/")
+
+    @property
+    def proc(self) -> Path:
+        """The process and kernel information file system."""
+        return self.under("/proc")
+
+    @property
+    def dev(self) -> Path:
+        """The device nodes."""
+        return self.under("/dev")
+
+    @property
+    def device_plugins(self) -> Path:
+        """The directory where device plugins make their sockets."""
+        return self.under(self.kubelet / "device-plugins")
+
+    @property
+    def pod_resources_socket(self) -> Path:
+        """The kubelet's PodResources socket."""
+        return self.under(self.kubelet / "pod-resources" / "kubelet.sock")
+
+    @property
+    def state(self) -> Path:
+        """CDMO's own directory: the journal of a change that is under way."""
+        return self.under("/var/lib/cdmo")
+
+    def boot_id(self) -> str:
+        """The kernel's id of this boot. Raises BadSettings when it cannot be read."""
+        path = self.proc / "sys/kernel/random/boot_id"
+        try:
+            return read_text(path).strip()[:63]
+        except (OSError, ValueError) as error:
+            raise BadSettings(
+                f"the boot id cannot be read from {path}: {error}",
+                hint=f"mount the host's root file system at {self.root}",
+            ) from error
+
+
+def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
+    """A text file of at most `limit` bytes. Raises OSError, or ValueError when it is longer or not UTF-8.
+
+    Without blocking on a FIFO or a device that lies where a file should be.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as stream:
+        content = stream.read(limit + 1) or b""
+    if len(content) > limit:
+        raise ValueError(f"longer than {limit} bytes")
+    return content.decode()
+
+
+def resolve_inside(root: Path, path: str | PurePosixPath) -> Path:
+    """Follow `path` and every symbolic link in it as if `root` were "/". The target need not exist.
+
+    A driver container's root is full of absolute links that mean something else outside of it, and a link must
+    not lead a privileged process out of the tree it was told to look at. Raises OSError on a loop.
+    """
+    pending = [part for part in reversed(PurePosixPath(path).parts) if part != "/"]
+    found: list[str] = []
+    links = 0
+    while pending:
+        part = pending.pop()
+        if part == "..":
+            found = found[:-1]
+            continue
+        here = root.joinpath(*found, part)
+        if not here.is_symlink():
+            found.append(part)
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise OSError(f"too many symbolic links in {path}")
+        target = here.readlink()
+        if target.is_absolute():
+            found = []
+        pending.extend(each for each in reversed(target.parts) if each != "/")
+    return root.joinpath(*found)

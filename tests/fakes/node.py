@@ -1,0 +1,133 @@
+"""One node's API objects, kubelet and device plugin in memory, as the fence protocol meets them.
+
+They refuse as the real ones do: the fence works by the label alone, the kubelet knows what the plugin last
+enumerated, a pod shows its devices only once it was admitted. Every call is noted in `calls`, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from cdmo.errors import CdmoError, PluginStuck
+from cdmo.hardware.port import GpuReader
+from cdmo.kubelet.port import PodDevices
+from cdmo.model.cluster import NodeInfo, PodInfo, Taint
+from cdmo.model.gpu import MigMode
+from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, PARTITIONING_LABEL, PARTITIONING_VALUE
+
+
+@dataclass
+class FakeNode:
+    """A labelled node. Set `fails[call]` to an error to have that call raise it, once for each entry."""
+
+    gpus: GpuReader
+    name: str = "gpu-1"
+    info: NodeInfo = field(init=False)
+    pods: dict[tuple[str, str], PodInfo] = field(default_factory=dict)
+    shown: dict[tuple[str, str], dict[str, tuple[str, ...]]] = field(default_factory=dict)  # kubelet's PodResources
+    listed: dict[str, frozenset[str]] = field(default_factory=dict)  # what the kubelet last heard from the plugin
+    policy_installed: bool = True
+    plugin_comes_back: bool = True
+    calls: list[str] = field(default_factory=list)
+    fails: dict[str, list[CdmoError]] = field(default_factory=dict)
+    on_call: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.info = NodeInfo(self.name, uid="node-uid", labels={PARTITIONING_LABEL: PARTITIONING_VALUE})
+        self.listed = self.enumerate()
+
+    # --- what a test arranges -------------------------------------------------------------------------------
+
+    def enumerate(self) -> dict[str, frozenset[str]]:
+        """What the device plugin would advertise now."""
+        found: dict[str, set[str]] = {}
+        for gpu in self.gpus.read().gpus:
+            for instance in gpu.instances if gpu.mig_mode is MigMode.ENABLED else ():
+                profile = gpu.model.profile(instance.placement.profile_id)
+                if instance.device_uuid and profile is not None:
+                    found.setdefault(profile.resource, set()).add(instance.device_uuid)
+        return {name: frozenset(ids) for name, ids in found.items()}
+
+    def bind(self, pod: PodInfo) -> None:
+        """The scheduler bound the pod; the kubelet has not admitted it yet."""
+        self.pods[(pod.key.namespace, pod.key.name)] = replace(pod, node_name=self.name)
+
+    def admit(self, pod: PodInfo, devices: Mapping[str, Iterable[str]]) -> None:
+        """The kubelet admitted the pod with these devices."""
+        self.bind(replace(pod, phase="Running"))
+        self.shown[(pod.key.namespace, pod.key.name)] = {name: tuple(ids) for name, ids in devices.items()}
+
+    @property
+    def fenced(self) -> bool:
+        """Whether a binding would be refused now."""
+        return self.policy_installed and self.info.labels.get(FENCE_LABEL) == FENCE_VALUE
+
+    def _called(self, call: str) -> None:
+        self.calls.append(call)
+        self.on_call(call)
+        if self.fails.get(call):
+            raise self.fails[call].pop(0)
+
+    # --- FenceApi -------------------------------------------------------------------------------------------
+
+    async def node(self, name: str) -> NodeInfo:
+        self._called("node")
+        return self.info
+
+    async def set_taint(self, name: str, key: str, effect: str) -> None:
+        self._called("set_taint")
+        rest = tuple(each for each in self.info.taints if each.key != key)
+        self.info = replace(self.info, taints=(*rest, Taint(key, "", effect)))
+
+    async def remove_taint(self, name: str, key: str) -> None:
+        self._called("remove_taint")
+        self.info = replace(self.info, taints=tuple(each for each in self.info.taints if each.key != key))
+
+    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> None:
+        self._called("fence" if labels.get(FENCE_LABEL) else "unfence")
+        merged = {**self.info.labels, **labels}
+        self.info = replace(self.info, labels={key: value for key, value in merged.items() if value is not None})
+
+    async def api_servers(self) -> tuple[str, ...]:
+        self._called("api_servers")
+        return ("https://one", "https://two")
+
+    async def binding_refused(self, node: str, server: str) -> bool:
+        self._called("probe")
+        return self.fenced
+
+    async def pods_on(self, node: str) -> tuple[PodInfo, ...]:
+        self._called("pods_on")
+        return tuple(self.pods.values())
+
+    async def set_capacity(self, node: str, counts: Mapping[str, int]) -> None:
+        self._called("set_capacity")
+        self.info = replace(
+            self.info,
+            capacity={**self.info.capacity, **counts},
+            allocatable={**self.info.allocatable, **counts},
+        )
+
+    # --- PodResources and DevicePlugin ----------------------------------------------------------------------
+
+    async def allocatable(self) -> Mapping[str, frozenset[str]]:
+        self._called("allocatable")
+        return dict(self.listed)
+
+    async def get(self, namespace: str, name: str) -> PodDevices | None:
+        self._called("get")
+        devices = self.shown.get((namespace, name))
+        return None if devices is None else PodDevices(namespace, name, devices)
+
+    async def list(self) -> tuple[PodDevices, ...]:
+        self._called("list")
+        return tuple(PodDevices(namespace, name, devices) for (namespace, name), devices in self.shown.items())
+
+    async def reload(self, expected: Mapping[str, frozenset[str]]) -> None:
+        self._called("reload")
+        if not self.plugin_comes_back:
+            raise PluginStuck("the device plugin did not come back", hint="restart the kubelet")
+        self.listed = self.enumerate()
+        if self.listed != dict(expected):
+            raise PluginStuck(f"the kubelet lists {self.listed}, NVML has {dict(expected)}")

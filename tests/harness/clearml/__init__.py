@@ -1,0 +1,1 @@
+"""Pods made by the real ClearML agent."""

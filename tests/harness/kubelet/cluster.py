@@ -1,0 +1,162 @@
+"""What tests ask of the API server and of a node's PodResources socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc.aio
+from cdmo_harness.kubelet.api import Api, ApiRefused
+from cdmo_harness.simulated_node import POD_RESOURCES_SOCKET, SimulatedNode
+
+from cdmo.kubelet._pb import podresources_pb2 as api_messages
+from cdmo.kubelet._pb import podresources_pb2_grpc as services
+
+PODS = "/api/v1/namespaces/default/pods"
+LIMIT = 12.0
+
+Document = Mapping[str, Any]
+
+
+class Cluster:
+    """Pods on one node, and the node itself."""
+
+    def __init__(self, api: Api, node: str) -> None:
+        self.api = api
+        self.node = node
+
+    async def create(self, name: str, resource: str, count: int = 1, *, bound: bool = True, **notes: str) -> str:
+        """A pod that asks for devices; bound at once, or left to the scheduler. `notes`: run_seconds="1"."""
+        annotations = {f"cdmo-harness/{key.replace('_', '-')}": value for key, value in notes.items()}
+        container = {"name": "main", "image": "none", "resources": {"limits": {resource: str(count)}}}
+        place = {"nodeName": self.node} if bound else {"nodeSelector": {"kubernetes.io/hostname": self.node}}
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 5, **place}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "annotations": annotations},
+            "spec": spec,
+        }
+        created: Document = await self.api.call("POST", PODS, pod)
+        return str(created["metadata"]["uid"])
+
+    async def delete(self, name: str, *, grace: int | None = None) -> None:
+        """Delete a pod; grace 0 by force."""
+        query = "" if grace is None else f"?gracePeriodSeconds={grace}"
+        await self.api.call("DELETE", f"{PODS}/{name}{query}")
+
+    async def pod_when(self, name: str, holds: Callable[[Document], bool]) -> Document:
+        """The pod as soon as its object meets the condition."""
+        return await self._when(PODS, name, holds)
+
+    async def gone(self, name: str) -> None:
+        """Return when the pod's object is gone."""
+        async with asyncio.timeout(LIMIT):
+            async for event in self.api.follow(PODS, f"metadata.name={name}"):
+                if event.kind == "DELETED" or (event.kind == "LISTED" and not event.items):
+                    return
+
+    async def running(self, name: str) -> Document:
+        """The pod when it runs."""
+        return await self.pod_when(name, lambda pod: phase(pod) == "Running")
+
+    async def node_when(self, holds: Callable[[Document], bool]) -> Document:
+        """The node as soon as it meets the condition."""
+        return await self._when("/api/v1/nodes", self.node, holds)
+
+    async def advertises(self, resource: str, count: int) -> Document:
+        """The node when node.status.allocatable holds that many."""
+        return await self.node_when(lambda node: allocatable(node, resource) == count)
+
+    async def clean(self) -> None:
+        """Remove what is left of this node."""
+        listed = await self.api.get(f"/api/v1/pods?fieldSelector=spec.nodeName={self.node}")
+        paths = [f"{PODS}/{item['metadata']['name']}?gracePeriodSeconds=0" for item in listed.get("items") or ()]
+        for path in [*paths, f"/api/v1/nodes/{self.node}"]:
+            try:
+                await self.api.call("DELETE", path)
+            except ApiRefused as error:
+                if error.status != 404:
+                    raise
+
+    async def _when(self, path: str, name: str, holds: Callable[[Document], bool]) -> Document:
+        last: Document = {}
+        try:
+            async with asyncio.timeout(LIMIT):
+                async for event in self.api.follow(path, f"metadata.name={name}"):
+                    for item in event.items if event.kind == "LISTED" else (event.item,):
+                        last = item
+                        if event.kind != "DELETED" and holds(item):
+                            return item
+        except TimeoutError:
+            raise AssertionError(f"{name} never met the condition; last status: {last.get('status')}") from None
+        raise AssertionError("a watch goes on for ever")
+
+
+def phase(pod: Document) -> str:
+    """status.phase."""
+    return str(pod["status"].get("phase"))
+
+
+def allocatable(node: Document, resource: str) -> int:
+    """node.status.allocatable of one resource, 0 when the key is missing."""
+    return int((node["status"].get("allocatable") or {}).get(resource, "0"))
+
+
+def waiting(pod: Document) -> Document:
+    """The first container's waiting state, empty when it does not wait."""
+    statuses = pod["status"].get("containerStatuses") or [{}]
+    return dict((statuses[0].get("state") or {}).get("waiting") or {})
+
+
+def device_ids(pod: Document) -> list[str]:
+    """The device ids in the first container's allocatedResourcesStatus."""
+    resources = pod["status"]["containerStatuses"][0].get("allocatedResourcesStatus") or []
+    return [entry["resourceID"] for resource in resources for entry in resource["resources"]]
+
+
+class Kubelet:
+    """The PodResources socket of a node."""
+
+    def __init__(self, node: SimulatedNode) -> None:
+        self._address = f"unix:{node.root / POD_RESOURCES_SOCKET}"
+
+    async def allocatable(self) -> dict[str, set[str]]:
+        """Healthy devices by resource."""
+        async with self._stub() as stub:
+            answer = await stub.GetAllocatableResources(api_messages.AllocatableResourcesRequest())
+        result: dict[str, set[str]] = {}
+        for entry in answer.devices:
+            result.setdefault(entry.resource_name, set()).update(entry.device_ids)
+        return result
+
+    async def until_allocatable(self, expected: Mapping[str, set[str]]) -> None:
+        """Return when exactly these devices are healthy."""
+        async with asyncio.timeout(LIMIT):
+            # The socket has no watch and refuses more than 100 calls a second.
+            while await self.allocatable() != expected:  # noqa: ASYNC110
+                await asyncio.sleep(0.03)
+
+    async def listed(self) -> dict[str, list[str]]:
+        """Device ids of each listed pod, by pod name."""
+        async with self._stub() as stub:
+            answer = await stub.List(api_messages.ListPodResourcesRequest())
+        return {
+            pod.name: [i for container in pod.containers for entry in container.devices for i in entry.device_ids]
+            for pod in answer.pod_resources
+        }
+
+    def _stub(self) -> _Stub:
+        return _Stub(self._address)
+
+
+class _Stub:
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=[("grpc.default_authority", "localhost")])
+
+    async def __aenter__(self) -> Any:
+        return services.PodResourcesListerStub(self._channel)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()

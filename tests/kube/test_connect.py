@@ -1,0 +1,170 @@
+"""Connections: where credentials come from, and what is said when they or the server are of no use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdmo.errors import BadSettings, ClusterUnavailable, Denied
+from cdmo.kube.connect import ConnectSettings, connect
+from cdmo.kube.resources import NODE, Ask
+from tests.fakes import faults
+from tests.fakes.api_server import FakeApiServer
+from tests.kube.objects import connection_to, kubeconfig, node_json
+
+ASK = Ask("get", NODE, "n1")
+
+
+def refused(settings: ConnectSettings, environment: dict[str, str] | None = None) -> BadSettings:
+    """The complaint about these settings: one sentence and a hint."""
+    with pytest.raises(BadSettings) as caught:
+        connect(settings, environment or {})
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert "nowhere" in str(refused(ConnectSettings(kubeconfig=tmp_path / "nowhere")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "just words", "{a: [", "contexts: []", '{"clusters": null, "contexts": null}', "\x00"],
+)
+def test_a_kubeconfig_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(content)
+    assert str(path) in str(refused(ConnectSettings(kubeconfig=path)))
+
+
+def broken(folder: Path, change: Any) -> Path:
+    """A kubeconfig with one thing made wrong."""
+    path = kubeconfig(folder, "https://kubernetes.example:6443")
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.update({"current-context": "other"}),
+        lambda content: content.pop("current-context"),
+        lambda content: content["contexts"][0]["context"].update(cluster="gone"),
+        lambda content: content["contexts"][0]["context"].update(user="gone"),
+        lambda content: content["clusters"][0]["cluster"].update(server="kubernetes.example"),
+        lambda content: content["clusters"][0]["cluster"].update({"certificate-authority": "/nowhere/ca.crt"}),
+        lambda content: content["clusters"][0]["cluster"].update({"certificate-authority-data": "bm90IHBlbQ=="}),
+        lambda content: content["users"][0]["user"].update({"client-certificate": "/nowhere", "client-key": "/x"}),
+        lambda content: content["users"][0]["user"].update({"auth-provider": {"name": "old"}}),
+    ],
+)
+def test_a_kubeconfig_with_one_thing_wrong_is_refused(tmp_path: Path, change: Any) -> None:
+    refused(ConnectSettings(kubeconfig=broken(tmp_path, change)))
+
+
+def test_an_unknown_context_is_named(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path, "https://kubernetes.example:6443")
+    assert "staging" in str(refused(ConnectSettings(kubeconfig=path, context="staging")))
+
+
+def test_several_files_in_the_environment_are_not_guessed_at(tmp_path: Path) -> None:
+    refused(ConnectSettings(service_account=tmp_path), {"KUBECONFIG": f"{tmp_path}/a:{tmp_path}/b"})
+
+
+def test_a_service_account_without_a_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "namespace").write_text("cdmo")
+    complaint = refused(ConnectSettings(service_account=tmp_path))
+    assert "KUBERNETES_SERVICE_HOST" in str(complaint)
+    assert "secret" not in str(complaint)
+
+
+@pytest.mark.asyncio
+async def test_the_environments_kubeconfig_is_used(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path, "https://kubernetes.example:6443/")
+    settings = ConnectSettings(service_account=tmp_path / "none")
+    async with connect(settings, {"KUBECONFIG": str(path)}) as connection:
+        assert connection.server == "https://kubernetes.example:6443"
+        assert connection.namespace == "default"
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_answers_tells_its_version(tmp_path: Path) -> None:
+    async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
+        server.script("get", faults.body(b'{"gitVersion": "v1.37.2"}'))
+        assert await connection.check() == "v1.37.2"
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refuses for as long as the test runs
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with connection_to(url, tmp_path) as connection:
+            with pytest.raises(ClusterUnavailable, match=url) as caught:
+                await connection.check()
+    assert "reachable" in caught.value.hint
+
+
+@pytest.mark.asyncio
+async def test_credentials_go_along_and_a_rotated_token_is_read_again(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first")
+    path = kubeconfig(tmp_path, "", tokenFile=str(token))
+    async with FakeApiServer() as server:
+        content = json.loads(path.read_text())
+        content["clusters"][0]["cluster"]["server"] = server.url
+        path.write_text(json.dumps(content))
+        server.store.apply("api/v1/nodes/n1", node_json("n1"))
+        async with connect(ConnectSettings(kubeconfig=path), {}) as connection:
+            await connection.call(ASK)
+            token.write_text("second")
+            server.script("get", faults.answer(401, "Unauthorized"))
+            await connection.call(ASK)
+            token.unlink()
+            server.script("get", faults.answer(401, "Unauthorized"))
+            with pytest.raises(Denied, match="get Node n1"):
+                await connection.call(ASK)
+    sent = [one.headers["authorization"] for one in server.requests]
+    assert sent == ["Bearer first", "Bearer first", "Bearer second", "Bearer second"]
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_is_never_answered_ends_at_its_limit(tmp_path: Path) -> None:
+    async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
+        server.script("get", faults.hang)
+        with pytest.raises(ClusterUnavailable, match="no answer in time"):
+            await connection.call(ASK, limit_s=0.1)
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_call_is_cancelled_and_not_translated(tmp_path: Path) -> None:
+    async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
+        server.script("get", faults.hang)
+        task = asyncio.create_task(connection.call(ASK))
+        async with asyncio.timeout(5):
+            while not server.requests:  # noqa: ASYNC110  (the fake has no event for it)
+                await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.asyncio
+async def test_no_proxy_of_the_environment_stands_between_this_machine_and_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
+        server.store.apply("api/v1/nodes/n1", node_json("n1"))
+        assert b"n1" in await connection.call(ASK)

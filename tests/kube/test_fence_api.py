@@ -1,0 +1,239 @@
+"""The fence's requests: what goes over the wire, and which answers are believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdmo.errors import ClusterError, ClusterUnavailable, Conflict, Denied, Invalid, NotFound
+from cdmo.kube.fence_api import KubeFence
+from cdmo.model.cluster import Taint
+from cdmo.model.names import PROBE_POD, REPARTITIONING_TAINT
+from tests.fakes import faults
+from tests.fakes.api_server import FakeApiServer, Fault
+from tests.fakes.api_store import Refused
+from tests.fakes.clock import HastyClock
+from tests.kube.objects import POD_PATH, connection_to, node_json, pod_json
+
+pytestmark = pytest.mark.asyncio
+
+OTHERS = {"key": "team", "value": "ml", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"}
+SLICES = "apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+FENCE_SAYS = (
+    f"pods \"{PROBE_POD}\" is forbidden: ValidatingAdmissionPolicy 'cdmo-fence' with binding 'cdmo-fence' denied "
+    "request: node n1 is being repartitioned by CDMO"
+)
+RBAC_SAYS = (
+    f'pods "{PROBE_POD}" is forbidden: User "system:serviceaccount:cdmo:cdmo-fence" cannot create resource '
+    '"pods/binding" in API group "" in the namespace "default"'
+)
+
+
+@asynccontextmanager
+async def fence(folder: Path) -> AsyncIterator[tuple[FakeApiServer, KubeFence]]:
+    """The adapter on a fake API server with one node."""
+    async with FakeApiServer() as server, connection_to(server.url, folder) as connection:
+        server.store.apply("api/v1/nodes/n1", node_json("n1", taints=[OTHERS]))
+        yield server, KubeFence(connection, HastyClock(), lambda: 0.5)
+
+
+def taints(server: FakeApiServer) -> Any:
+    """As the server has them."""
+    (node,) = server.store.objects.values()
+    return node["spec"].get("taints")
+
+
+async def test_the_taint_goes_up_once_and_others_keep_every_field(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        for _ in range(2):
+            await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        assert taints(server) == [OTHERS, {"key": REPARTITIONING_TAINT, "effect": "NoSchedule"}]
+        assert len(server.asked("patch")) == 1
+        assert (await api.node("n1")).taints[1] == Taint(REPARTITIONING_TAINT, "", "NoSchedule")
+
+
+async def test_every_taint_of_the_key_is_taken_off_and_none_is_fine(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoExecute")
+        for _ in range(2):
+            await api.remove_taint("n1", REPARTITIONING_TAINT)
+        assert taints(server) == [OTHERS]
+        assert len(server.asked("patch")) == 3
+
+
+async def test_a_taint_that_somebody_else_adds_in_between_is_not_lost(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        second = {"key": "second", "effect": "NoSchedule"}
+
+        async def somebody_is_faster(exchange: Any) -> None:
+            server.store.apply("api/v1/nodes/n1", node_json("n1", taints=[OTHERS, second]))
+            await server.serve(exchange)
+
+        server.script("patch", somebody_is_faster)
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        assert [one["key"] for one in taints(server)] == ["team", "second", REPARTITIONING_TAINT]
+
+
+async def test_a_conflict_without_end_is_told(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.script("patch", *[faults.answer(409, "Conflict")] * 20)
+        with pytest.raises(Conflict):
+            await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        assert len(server.asked("patch")) == 8
+
+
+async def test_labels_are_merged_and_none_removes(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (_, api):
+        await api.set_labels("n1", {"a": "1", "b": "2"})
+        await api.set_labels("n1", {"a": None})
+        assert (await api.node("n1")).labels == {"kubernetes.io/hostname": "n1", "b": "2"}
+
+
+async def test_capacity_and_allocatable_are_written_to_the_status_alone(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        await api.set_capacity("n1", {"nvidia.com/mig-1g.10gb": 7, "nvidia.com/mig-3g.40gb": 0})
+        (request,) = server.asked("patch")
+        assert request.path == "/api/v1/nodes/n1/status"
+        amounts = {"nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-3g.40gb": "0"}
+        assert request.json() == {"status": {"capacity": amounts, "allocatable": amounts}}
+
+
+async def test_a_node_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (_, api):
+        with pytest.raises(NotFound, match="get Node n2"):
+            await api.node("n2")
+
+
+async def test_bound_and_nominated_pods_come_from_quorum_reads_nominated_first(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        cases: tuple[tuple[str, Any, Any], ...] = (
+            ("bound", {"nodeName": "n1"}, {}),
+            ("nominated", {}, {"nominatedNodeName": "n1"}),
+            ("both", {"nodeName": "n1"}, {"nominatedNodeName": "n1"}),
+            ("elsewhere", {"nodeName": "n2"}, {}),
+        )
+        for name, spec, status in cases:
+            server.store.apply(f"{POD_PATH}/{name}", pod_json(name, status=status, **spec))
+        found = await api.pods_on("n1")
+        assert [pod.key.name for pod in found] == ["both", "bound", "nominated"]
+        assert [one.query["fieldSelector"] for one in server.asked("list")] == [
+            "status.nominatedNodeName=n1",
+            "spec.nodeName=n1",
+        ]
+        assert all("resourceVersion" not in one.query for one in server.asked("list"))
+
+
+async def test_a_pod_that_cannot_be_judged_stops_the_change(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.store.apply(f"{POD_PATH}/odd", pod_json("odd", nodeName="n1", priority="high"))
+        with pytest.raises(Invalid, match="priority"):
+            await api.pods_on("n1")
+
+
+async def test_a_list_that_outlives_its_token_is_read_again(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        for number in range(501):
+            server.store.apply(f"{POD_PATH}/p{number}", pod_json(f"p{number}", nodeName="n1"))
+        server.script("more", faults.answer(410, "Expired"))
+        assert len(await api.pods_on("n1")) == 501
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        (faults.answer(403, "Forbidden", FENCE_SAYS), True),
+        (faults.body(json.dumps(Refused(404, "NotFound", "", {"name": PROBE_POD}).body).encode(), 404), False),
+    ],
+)
+async def test_only_the_fences_own_refusal_proves_it(tmp_path: Path, answer: Fault, refused: bool) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.script("post", answer)
+        assert await api.binding_refused("n1", server.url) is refused
+        (request,) = server.asked("post")
+        assert request.path == f"/api/v1/namespaces/default/pods/{PROBE_POD}/binding"
+        assert request.query["dryRun"] == "All"
+        assert request.json()["target"]["name"] == "n1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (faults.answer(403, "Forbidden", RBAC_SAYS), Denied),
+        (faults.answer(403, "Forbidden", FENCE_SAYS.replace("'cdmo-fence'", "'cdmo-fence-2'")), Denied),
+        (faults.answer(401, "Unauthorized"), Denied),
+        (faults.answer(404, "NotFound", "page not found"), NotFound),
+        (faults.body(b"<html>no such page</html>", 404), NotFound),
+        (faults.answer(503), ClusterUnavailable),
+        (faults.reset, ClusterUnavailable),
+        (faults.body(b"{}", 201), ClusterError),
+    ],
+)
+async def test_any_other_answer_proves_nothing(tmp_path: Path, answer: Fault, failure: type[ClusterError]) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.script("post", answer)
+        with pytest.raises(failure) as caught:
+            await api.binding_refused("n1", server.url)
+        assert type(caught.value) is failure
+
+
+def endpoint_slice(*addresses: str, kind: str = "IPv4", port: str = "https") -> Any:
+    """An EndpointSlice of the API servers."""
+    return {
+        "addressType": kind,
+        "endpoints": [{"addresses": [one]} for one in addresses],
+        "ports": [{"name": port, "port": 6443}],
+    }
+
+
+async def test_every_api_server_is_listed_the_configured_one_first(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.store.apply(f"{SLICES}/kubernetes", endpoint_slice("10.0.0.3", "10.0.0.2"))
+        server.store.apply(f"{SLICES}/six", endpoint_slice("fd00::2", kind="IPv6"))
+        assert await api.api_servers() == (
+            server.url,
+            "https://10.0.0.2:6443",
+            "https://10.0.0.3:6443",
+            "https://[fd00::2]:6443",
+        )
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        {},
+        {"addressType": "IPv4", "endpoints": None, "ports": None},
+        endpoint_slice("127.0.0.1"),
+        endpoint_slice("kubernetes.example", kind="FQDN"),
+        endpoint_slice("10.0.0.2", port="metrics"),
+    ],
+)
+async def test_without_usable_addresses_the_configured_server_stands_alone(tmp_path: Path, useless: Any) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.store.apply(f"{SLICES}/kubernetes", useless)
+        assert await api.api_servers() == (server.url,)
+
+
+async def test_without_the_right_to_read_them_the_configured_server_stands_alone(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.script("list", faults.answer(403, "Forbidden"))
+        assert await api.api_servers() == (server.url,)
+
+
+async def test_api_servers_that_cannot_be_learnt_now_are_not_guessed(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.script("list", faults.answer(503))
+        with pytest.raises(ClusterUnavailable):
+            await api.api_servers()
+
+
+async def test_another_server_is_asked_at_its_own_address(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api), FakeApiServer() as other:
+        other.script("post", faults.answer(403, "Forbidden", FENCE_SAYS))
+        assert await api.binding_refused("n1", other.url)
+        assert not server.asked("post")

@@ -1,0 +1,1 @@
+"""Tests of the simulated NVML and of its Python handle."""
