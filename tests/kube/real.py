@@ -13,7 +13,7 @@ from cdmo_harness.control_plane import ControlPlane
 
 from cdmo.kube.client import KubeClient
 from cdmo.kube.connect import Connection, ConnectSettings, connect
-from cdmo.kube.fence_api import KubeFence
+from cdmo.kube.port import FenceApi
 from cdmo.kube.resources import POD, Ask, Kind
 from cdmo.model.names import FENCE_LABEL, FENCE_VALUE
 from cdmo.runtime.clock import SystemClock
@@ -60,7 +60,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]], limit_s: float = LIMI
             await asyncio.sleep(0)
 
 
-async def fence_stands(fence: KubeFence, node: str, server: str, stands: bool) -> None:
+async def fence_stands(fence: FenceApi, node: str, server: str, stands: bool) -> None:
     """Wait until the probe says so."""
 
     async def says_so() -> bool:
@@ -69,6 +69,6 @@ async def fence_stands(fence: KubeFence, node: str, server: str, stands: bool) -
     await eventually(says_so)
 
 
-async def put_fence(fence: KubeFence, node: str, up: bool) -> None:
+async def put_fence(fence: FenceApi, node: str, up: bool) -> None:
     """Set or remove the label the policy looks for."""
     await fence.set_labels(node, {FENCE_LABEL: FENCE_VALUE if up else None})

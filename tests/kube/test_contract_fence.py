@@ -16,7 +16,7 @@ from cdmo_harness.control_plane import ControlPlane
 
 from cdmo.errors import ClusterError, ClusterUnavailable, Denied
 from cdmo.kube.connect import Connection, ConnectSettings, connect
-from cdmo.kube.fence_api import KubeFence
+from cdmo.kube.port import FenceApi
 from cdmo.kube.resources import NODE, POD, Ask
 from cdmo.model.cluster import Taint
 from cdmo.model.names import PROBE_NAMESPACE
@@ -45,7 +45,7 @@ async def connection(control_plane: ControlPlane) -> AsyncIterator[Connection]:
         yield opened
 
 
-async def fenced_node(connection: Connection, name: str) -> KubeFence:
+async def fenced_node(connection: Connection, name: str) -> FenceApi:
     """A node behind a fence that was seen to stand."""
     await create(connection, NODE, node_json(name))
     fence = client_of(connection).fence()
@@ -100,7 +100,7 @@ async def test_a_pod_that_comes_with_its_node_is_refused_only_when_it_asks_for_d
     node = f"direct-{where.lower()}"
     await fenced_node(connection, node)
     await create(connection, POD, asking_pod("harmless", node), namespace="default", dry_run=True)
-    devices = asking_pod("asks", node, **{where: [container(mig_1g="1")]})
+    devices = asking_pod("asks", node, **{where: [{**container(mig_1g="1"), "name": "asking"}]})
     with pytest.raises(Denied, match=f"node {node} is being repartitioned"):
         await create(connection, POD, devices, namespace="default", dry_run=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cdmo.kube.port import Event, Involved
+from cdmo.kube.port import Event, EventSink, Involved
 from cdmo.kube.recorder import NOTE_LIMIT, Recorder, RecorderSettings, cut
 from cdmo.model.reasons import EventReason
 from tests.fakes import faults
@@ -156,7 +156,8 @@ async def test_what_is_queued_at_the_end_is_still_written(tmp_path: Path) -> Non
         recorder = Recorder(connection, "cdmo-agent", "gpu-1", clock=HastyClock(), random=lambda: 0.5)
         task = asyncio.create_task(recorder.run())
         await asyncio.sleep(0)  # it waits for work by now
-        recorder.emit(event("last words"))
+        sink: EventSink = recorder
+        sink.emit(event("last words"))
         task.cancel()  # before it could write
         await asyncio.gather(task, return_exceptions=True)
         assert [one["note"] for one in server.store.objects.values()] == ["last words"]

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 
 def say(word: str) -> None:
@@ -22,11 +23,10 @@ def serve(folder: str, names: list[str]) -> list[socket.socket]:
     """Listen on each socket."""
     sockets = []
     for name in names:
-        path = f"{folder}/{name}"
-        if os.path.lexists(path):
-            os.unlink(path)
+        path = Path(folder, name)
+        path.unlink(missing_ok=True)
         server = socket.socket(socket.AF_UNIX)
-        server.bind(path)
+        server.bind(str(path))
         server.listen()
         sockets.append(server)
     return sockets
@@ -53,7 +53,7 @@ def main() -> None:
         if options.deaf:
             continue
         for server in servers:
-            os.unlink(server.getsockname())
+            Path(server.getsockname()).unlink()
             server.close()
         say("gone")
         # The time that looking at the GPUs takes; SIGCONT only interrupts and resumes it.

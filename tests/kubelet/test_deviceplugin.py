@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 
 import pytest
 
@@ -41,14 +42,15 @@ async def test_the_plugin_stands_still_until_the_kubelet_lists_none_of_its_devic
     states: list[str] = []
 
     def note() -> None:
-        if kubelet.late:
-            process.wait_for_state("T")
-            states.append(process.state())
+        process.wait_for_state("T")
+        states.append(process.state())
+        if not kubelet.late:
+            kubelet.on_gap = lambda: None
 
-    kubelet.on_ask = note
+    kubelet.on_gap = note
     async with plugin_of(node, kubelet) as plugin:
         await plugin.reload({ONE: BOTH[ONE]})
-    assert states[0] == "T"
+    assert states == ["T"] * 3
     assert kubelet.late == 0
 
 
@@ -117,7 +119,7 @@ async def test_devices_that_look_right_are_not_believed_without_their_socket(nod
 async def test_a_plugin_that_ignores_the_signal_is_stuck_although_all_looks_right(node: NodeFolder) -> None:
     node.start_plugin(ONE_SOCKET, "--deaf")
     async with plugin_of(node, SocketKubelet(node.sockets, {ONE: BOTH[ONE]}), limit=0.5) as plugin:
-        with pytest.raises(PluginStuck, match="the old socket .* is still there"):
+        with pytest.raises(PluginStuck, match=r"the old socket .* is still there"):
             await plugin.reload({ONE: BOTH[ONE]})
 
 
@@ -138,7 +140,7 @@ async def test_a_kubelet_that_is_away_for_a_moment_is_waited_for(node: NodeFolde
 async def test_a_plugin_that_dies_while_it_looks_is_said_to_have_ended(node: NodeFolder) -> None:
     process = node.start_plugin(ONE_SOCKET, "--gap", "30")
     kubelet = SocketKubelet(node.sockets, {ONE: BOTH[ONE]})
-    kubelet.on_ask = lambda: process.signal(signal.SIGKILL)
+    kubelet.on_gap = lambda: process.signal(signal.SIGKILL)
     async with plugin_of(node, kubelet, limit=0.5) as plugin:
         with pytest.raises(PluginStuck) as raised:
             await plugin.reload({ONE: BOTH[ONE]})
@@ -162,7 +164,9 @@ async def test_two_plugins_are_one_too_many(node: NodeFolder) -> None:
 
 
 async def test_a_plugin_that_has_no_handler_yet_is_not_killed_by_the_signal(node: NodeFolder) -> None:
-    starting = node.run(["nvidia-device-plugin", "-I", "-S", "-c", "print('started', flush=True); input()"])
+    starting = node.run(
+        ["nvidia-device-plugin", "-S", "-c", "import signal; print('started', flush=True); signal.pause()"]
+    )
     starting.wait_for("started")
     async with plugin_of(node, SocketKubelet(node.sockets, {}), limit=0.2) as plugin:
         with pytest.raises(PluginStuck, match="does not handle SIGHUP"):
@@ -175,12 +179,13 @@ async def test_a_reload_that_is_cancelled_lets_the_plugin_go_on(node: NodeFolder
     held = asyncio.Event()
 
     class Silent(SocketKubelet):
-        async def allocatable(self) -> dict[str, frozenset[str]]:
-            held.set()
-            await asyncio.Event().wait()
-            raise AssertionError
+        async def allocatable(self) -> Mapping[str, frozenset[str]]:
+            if self.gap():
+                held.set()
+                await asyncio.Event().wait()
+            return await super().allocatable()
 
-    async with plugin_of(node, Silent(node.sockets, {})) as plugin:
+    async with plugin_of(node, Silent(node.sockets, {ONE: BOTH[ONE]})) as plugin:
         reload = asyncio.create_task(plugin.reload({ONE: BOTH[ONE]}))
         await held.wait()
         process.wait_for_state("T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cdmo.model.gpu import MigMode
 from cdmo.model.plan import Plan
+from cdmo.model.reasons import WaitingCode
 from tests.builders import IDLE, a30, at, h100, node, pod, rtx_pro_6000, snapshot
 from tests.planner.expect import assignment, change, layout, places, planned
 
@@ -145,3 +146,14 @@ def test_pods_without_slices_gated_pods_and_pods_of_other_schedulers_are_not_ans
     ]
     answer = planned(snapshot([node("gpu-1", [h100()])], pods))
     assert answer == Plan()
+
+
+def test_a_hopeless_search_ends_and_is_told_from_a_demand_that_never_fits() -> None:
+    halves = [
+        h100(slices={"3g.40gb@4": "ml/a"}),
+        h100(slices={"1g.10gb@6": "ml/b"}),
+        h100(slices={"1g.10gb@0": "ml/c"}),
+    ]
+    nodes = [node(f"gpu-{number}", [*halves, *[h100()] * 5]) for number in range(20)]
+    answer = planned(snapshot(nodes, [pod("train", {"3g.40gb": 9, "2g.20gb": 14})]))
+    assert [each.code for each in answer.waiting] == [WaitingCode.NO_ROOM]

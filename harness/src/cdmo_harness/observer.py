@@ -20,7 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from cdmo.api.v1alpha1 import MigNode, Repartition
-from cdmo.kube.connect import ConnectSettings, Connection, connect
+from cdmo.kube.connect import Connection, ConnectSettings, connect
 from cdmo.kube.mignode_api import mig_node
 from cdmo.kube.reflector import Reflector
 from cdmo.kube.resources import MIG_NODE, NODE, POD, Kind

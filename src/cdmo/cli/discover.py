@@ -26,7 +26,9 @@ def discover(
     from cdmo.hardware.library import DriverSearch
     from cdmo.hardware.nvml import NvmlGpus
     from cdmo.runtime.hostpaths import HostPaths
+    from cdmo.runtime.logging import configure_logging
 
+    configure_logging("discover", "warning")
     search = DriverSearch(HostPaths(root), driver_root)
     reading = NvmlGpus(lambda: search().library, time.sleep).read()
     if output is Output.JSON:

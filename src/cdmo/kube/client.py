@@ -9,6 +9,7 @@ from cdmo.kube.connect import Connection
 from cdmo.kube.fence_api import KubeFence
 from cdmo.kube.lease import LeaseElector
 from cdmo.kube.mignode_api import KubeMigNodes, mig_node
+from cdmo.kube.port import FenceApi, MigNodeApi
 from cdmo.kube.recorder import Recorder
 from cdmo.kube.reflector import OnChange, Reflector
 from cdmo.kube.resources import MIG_NODE, NODE, POD
@@ -25,11 +26,11 @@ class KubeClient:
         self._clock = clock
         self._random = random
 
-    def fence(self) -> KubeFence:
+    def fence(self) -> FenceApi:
         """What a change to a node needs."""
         return KubeFence(self._connection, self._clock, self._random)
 
-    def mig_nodes(self) -> KubeMigNodes:
+    def mig_nodes(self) -> MigNodeApi:
         """Reads and writes of MigNodes."""
         return KubeMigNodes(self._connection)
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,6 +36,8 @@ DCGM_EXPORTER = "dcgm-exporter"
 
 HOLD_SECONDS = 0.04
 LET_GO_SECONDS = 0.002
+QUIET_SECONDS = 0.2
+START_SECONDS = 1.5  # a plugin that has been up for longer has looked at the GPUs
 _FIRST_POLL_SECONDS = 0.005  # of the kubelet, growing: it answers 100 calls a second
 _LAST_POLL_SECONDS = 0.02
 _POLL_GROWTH = 1.4
@@ -43,7 +46,11 @@ logger = structlog.get_logger(__name__)
 
 
 class NvidiaDevicePlugin:
-    """The plugin of this node, for as long as the `async with` lasts. `limit`: seconds for a whole reload."""
+    """The plugin of this node, for as long as the `async with` lasts.
+
+    `limit`: seconds from the signal until all is as expected. A plugin that was only just started is waited for
+    before the signal, at most as long again and START_SECONDS.
+    """
 
     def __init__(
         self, *, processes: ProcessTable, sockets: Path, pods: PodResources, clock: Clock, limit: float = 3.0
@@ -87,24 +94,45 @@ class NvidiaDevicePlugin:
         """Make the plugin enumerate again; returns when the kubelet lists exactly `expected`. Raises PluginStuck."""
         wanted = {name: ids for name, ids in expected.items() if is_mig_resource(name) and ids}
         await self._ensure_guardian()
-        deadline = self._clock.monotonic() + self._limit
         with await asyncio.to_thread(self._the_plugin) as plugin:
-            await self._until_it_listens(plugin, deadline)
+            await self._until_it_listens(plugin)
             abandoned = await asyncio.to_thread(self._sockets.abandoned)
-            before = without(self._sockets.all(), abandoned)
+            before = await self._until_it_is_idle(plugin, abandoned)
+            deadline = self._clock.monotonic() + self._limit
             hold = PluginHold(plugin, self._sockets, abandoned, self._guardian)
-            if _hang_up(plugin) and before:
-                await self._hold_over_gap(hold, before, deadline)
-            await self._settle(plugin, wanted, before, abandoned, deadline)
+            async with self._holding(hold, before, deadline):
+                _hang_up(plugin)
+                await self._settle(plugin, wanted, before, abandoned, deadline)
 
-    async def _until_it_listens(self, plugin: HostProcess, deadline: float) -> None:
+    async def _until_it_listens(self, plugin: HostProcess) -> None:
         """SIGHUP ends a process that has no handler for it yet: one that has only just been started."""
+        deadline = self._clock.monotonic() + self._limit
         while not self._processes.catches(plugin, signal.SIGHUP):
             if self._clock.monotonic() >= deadline:
                 raise PluginStuck(
                     f"the device plugin (process {plugin.pid}) does not handle SIGHUP, {self._limit:g} s long",
                     hint="look at the device plugin's log: does it start at all?",
                 )
+            await self._clock.sleep(_LAST_POLL_SECONDS)
+
+    async def _until_it_is_idle(self, plugin: HostProcess, abandoned: Sockets) -> Sockets:
+        """Its sockets, once the kubelet lists all of them; or after a while, for devices can be unhealthy.
+
+        A signal in the middle of a start is taken up right after it, when the kubelet may not have listed anything
+        yet: then "lists nothing" would not mean that the connections have ended.
+        """
+        deadline = self._clock.monotonic() + START_SECONDS
+        while True:
+            sockets = without(self._sockets.all(), abandoned)
+            try:
+                listed = frozenset(await self._pods.allocatable())
+            except KubeletUnavailable:
+                listed = frozenset()
+            idle = (
+                listed >= set(map(resource_of, sockets)) if sockets else self._processes.age(plugin) > START_SECONDS
+            )
+            if idle or self._clock.monotonic() >= deadline:
+                return sockets
             await self._clock.sleep(_LAST_POLL_SECONDS)
 
     async def _ensure_guardian(self) -> None:
@@ -144,21 +172,35 @@ class NvidiaDevicePlugin:
 
     # ---- the gap -------------------------------------------------------------------------------------------
 
-    async def _hold_over_gap(self, hold: PluginHold, before: Sockets, deadline: float) -> None:
-        served = {resource_of(name) for name in before}
-        holds = 0
+    @asynccontextmanager
+    async def _holding(self, hold: PluginHold, before: Sockets, deadline: float) -> AsyncIterator[None]:
+        """Inside the block the plugin is held over every gap."""
+        loop = asyncio.get_running_loop()
+        gaps: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        watch = loop.run_in_executor(None, hold.watch, frozenset(before), lambda names: _tell(loop, gaps, names))
+        holder = asyncio.create_task(self._hold_over_gaps(hold, gaps, deadline), name="device plugin hold")
         try:
-            held = await asyncio.to_thread(hold.stop_in_gap, before, lambda: self._clock.monotonic() >= deadline)
-            while held:
-                holds += 1
-                if await self._none_listed(served):
-                    break
-                hold.go_on()
-                await self._clock.sleep(LET_GO_SECONDS)
-                held = self._clock.monotonic() < deadline and hold.stop()
+            yield
         finally:
+            holder.cancel()
             hold.end()
-        logger.debug("device plugin held over the gap", holds=holds, until_unlisted=held)
+            await asyncio.wait([holder, watch])
+
+    async def _hold_over_gaps(self, hold: PluginHold, gaps: asyncio.Queue[frozenset[str]], deadline: float) -> None:
+        while True:
+            served = {resource_of(name) for name in await gaps.get()}
+            held, holds = True, 0
+            try:
+                while held:
+                    holds += 1
+                    if await self._none_listed(served):
+                        break
+                    hold.go_on()
+                    await self._clock.sleep(LET_GO_SECONDS)
+                    held = self._clock.monotonic() < deadline and hold.stop()
+            finally:
+                hold.go_on()
+            logger.debug("device plugin held over its gap", holds=holds, until_unlisted=held)
 
     async def _none_listed(self, served: set[str]) -> bool:
         """Whether the kubelet lists nothing of the old connections, within one hold."""
@@ -182,12 +224,18 @@ class NvidiaDevicePlugin:
         abandoned: Sockets,
         deadline: float,
     ) -> None:
+        """Wait for all to be as wanted. Where the plugin served nothing before, it may have been in its first start,
+        after which it takes up the signal: then what is right must stay so for a while."""
         pause = _FIRST_POLL_SECONDS
+        right_since, right = self._clock.monotonic(), None
         while True:
+            now, sockets = self._clock.monotonic(), self._sockets.all()
             differences = await self._differences(wanted, before, abandoned)
-            if not differences:
+            if differences or sockets != right:
+                right_since, right = now, sockets
+            if not differences and (before or now - right_since >= QUIET_SECONDS):
                 return
-            if self._clock.monotonic() >= deadline:
+            if differences and now >= deadline:
                 raise self._stuck(plugin, differences)
             await self._clock.sleep(pause)
             pause = min(pause * _POLL_GROWTH, _LAST_POLL_SECONDS)
@@ -214,17 +262,20 @@ class NvidiaDevicePlugin:
         return [*missing, *counts]
 
     def _stuck(self, plugin: HostProcess, differences: list[str]) -> PluginStuck:
-        alive = plugin.signal(signal.SIGCONT)
         hint = "look at the device plugin's log; if it says `already connected`, restart the kubelet of this node"
-        if not alive:
+        if plugin.ended():
             hint = "the device plugin ended while it looked at the GPUs; look at its log"
         text = "; ".join(differences[:4]) + ("; …" if len(differences) > 4 else "")
         return PluginStuck(f"the device plugin did not come back within {self._limit:g} s: {text}", hint=hint)
 
 
-def _hang_up(plugin: HostProcess) -> bool:
+def _tell(loop: asyncio.AbstractEventLoop, gaps: asyncio.Queue[frozenset[str]], names: frozenset[str]) -> None:
+    loop.call_soon_threadsafe(gaps.put_nowait, names)
+
+
+def _hang_up(plugin: HostProcess) -> None:
     try:
-        return plugin.signal(signal.SIGHUP)
+        plugin.signal(signal.SIGHUP)
     except PermissionError as error:
         raise PluginStuck(
             f"the device plugin (process {plugin.pid}) cannot be signalled: {error}",

@@ -1,4 +1,4 @@
-"""Holding the device plugin still over the gap in its restart, between its old sockets and its new ones."""
+"""Holding the device plugin still over a gap in its service, between its old sockets and its new ones."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ class PluginHold:
         self._lock = threading.Lock()
         self._over = False
 
-    def stop_in_gap(self, before: Sockets, expired: Callable[[], bool]) -> bool:
-        """Wait until the sockets of before are gone, then stop the plugin; False when it has new ones already.
+    def watch(self, last: frozenset[str], stopped: Callable[[frozenset[str]], None]) -> None:
+        """Stop the plugin whenever its last socket goes, and tell the names of those that went; until `end`.
 
-        Blocks: for a thread, since a turn of a busy event loop can take longer than the whole gap.
+        `last`: the sockets it had when this was asked for.
+
+        More than one restart can come of a signal: a plugin that was just starting first ends its start. Blocks,
+        for a thread: a turn of a busy event loop can take longer than the whole gap.
         """
-        while without(before, self._sockets.all()) != before:
-            if self._over or expired():
-                return False
+        while not self._over:
+            there = frozenset(without(self._sockets.all(), self._abandoned))
+            if last and not there and self.stop():
+                stopped(last)
+            last = there
             time.sleep(_POLL_SECONDS)
-        return self.stop()
 
     def stop(self) -> bool:
         """Stop the plugin if it has no sockets; False when it has, for then the gap is over."""
@@ -60,6 +64,6 @@ class PluginHold:
             self._guardian.release()
 
     def end(self) -> None:
-        """Let the plugin go on for good, also when a thread still waits for its moment to stop it."""
+        """Let the plugin go on for good; the watching thread ends."""
         self._over = True
         self.go_on()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import select
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +34,10 @@ class HostProcess:
         except ProcessLookupError:
             return False
         return True
+
+    def ended(self) -> bool:
+        """Whether it has ended, collected by its parent or not: signals still reach a zombie."""
+        return bool(select.select([self.descriptor], [], [], 0)[0])
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +82,19 @@ class ProcessTable:
             return False
         caught = _CAUGHT.search(status)
         return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+
+    def age(self, process: HostProcess) -> float:
+        """Seconds since the process was started; infinite when it cannot be told.
+
+        The kernel's start time counts from boot, suspended time included (field 22 of proc_pid_stat(5)).
+        """
+        try:
+            # The second field is the program's name in parentheses and may itself contain both.
+            fields = read_text(self._proc / str(process.pid) / "stat", _MAX_STATUS_BYTES).rpartition(")")[2].split()
+            started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return math.inf
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
     def _pids(self) -> list[int]:
         try:

@@ -17,11 +17,13 @@ from cdmo.planner.eligible import obstacle, room_of, shortage, take
 from cdmo.planner.keep import avoided
 from cdmo.planner.ledger import (
     Tables,
+    device_ids,
     gpu_problem,
     held_placements,
     node_problem,
     outstanding,
     tables_of,
+    unseen,
 )
 from cdmo.planner.placement import Layout
 from cdmo.planner.reasons import LIMIT
@@ -50,7 +52,6 @@ class _Checker:
                 if not (node_problem(view) or gpu_problem(self.tables[view.node.name], gpu)):
                     desired = view.desired.get(gpu.pci_bus_id, _observed(gpu))
                     self.final[(view.node.name, gpu.pci_bus_id)] = frozenset(desired)
-        self.given = {(each.node, slice_.gpu, slice_.placement) for each in plan.placements for slice_ in each.slices}
         self.asked = dict(self.final)
         self.final |= {
             (each.node, each.gpu): frozenset(each.layout)
@@ -109,16 +110,14 @@ class _Checker:
             yield from self._slices(each, owners)
 
     def spoken_for(self) -> Iterator[str]:
-        """Bound pods find the slices they are about to take, beside those that were given to others.
-
-        They take slices that exist or are on their way; what this plan creates is not there yet when they start.
-        """
+        """Bound pods find the slices they are about to take, beside those that were given to others."""
+        given = Counter((each.node, resource) for each in self.plan.placements for resource in self._resources(each))
         for name, view in self.views.items():
-            missing = outstanding(view, self.tables[name], self.bound[name])
+            unknown = unseen(view, self.tables[name], self.bound[name])
+            missing = outstanding(view, self.tables[name], unknown, device_ids(self.bound[name]))
             if node_problem(view) or not missing:
                 continue
             pool: Counter[str] = Counter()
-            given: Counter[str] = Counter()
             for gpu in view.gpus:
                 where = (name, gpu.pci_bus_id)
                 if where in self.final:
@@ -126,27 +125,11 @@ class _Checker:
                     for each in sorted(_observed(gpu) - self.final[where]):
                         if missing[table.resource_at(each)]:
                             yield f"{_gpu_text(where)}: {_text(each)} is destroyed though a bound pod may take it"
-                    old = self._old(view, gpu)
-                    pool.update(table.resource_at(each) for each in old)
-                    given.update(table.resource_at(each) for each in self._given_of(gpu, where, old))
+                    spare = (self.final[where] & table.cuts.keys()) - self._held(view, gpu)
+                    pool.update(table.resource_at(each) for each in spare)
             for resource in sorted(missing):
-                if given[resource] > max(0, pool[resource] - missing[resource]):
+                if given[(name, resource)] > max(0, pool[resource] - missing[resource]):
                     yield f"node {name}: {resource} of bound pods was given to pods that wait"
-
-    def _old(self, view: MigNodeView, gpu: Gpu) -> Layout:
-        """Slices of the final layout that a bound pod could take: idle already, or asked for before this plan."""
-        where = (view.node.name, gpu.pci_bus_id)
-        known = self.tables[view.node.name][gpu.model].cuts.keys()
-        return ((_observed(gpu) | self.asked[where]) & self.final[where] & known) - self._held(view, gpu)
-
-    def _given_of(self, gpu: Gpu, where: tuple[str, str], old: Layout) -> Layout:
-        """Of the old slices those that this plan gives away.
-
-        An agent refuses a former layout that contradicts itself: what it adds to the GPU is created by this plan.
-        """
-        table = self.tables[where[0]][gpu.model]
-        there = old if table.is_legal(self.asked[where]) else old & _observed(gpu)
-        return frozenset(each for each in there if (*where, each) in self.given)
 
     def _change(self, change: GpuChange) -> Iterator[str]:
         where = (change.node, change.gpu)
@@ -211,8 +194,7 @@ class _Checker:
         return view, next(each for each in view.gpus if each.pci_bus_id == where[1])
 
     def _held(self, view: MigNodeView, gpu: Gpu) -> Layout:
-        devices = {device for pod in self.bound[view.node.name] for _, names in pod.devices for device in names}
-        return held_placements(gpu, devices)
+        return held_placements(gpu, device_ids(self.bound[view.node.name]))
 
 
 def _observed(gpu: Gpu) -> Layout:

@@ -14,6 +14,8 @@ from cdmo.planner.shape import Cost, Option, Shape, Shapes
 Demand = tuple[tuple[str, int], ...]  # extended resource and count
 
 BUDGET = 4000  # options tried for one pod on one node, then the node counts as full
+POT = 100_000  # options that fruitless searches of one plan may try together, about a second
+THIN = 32  # options beyond one a slice that a search may try once the pot is empty
 NO_COST: Cost = (0, 0, 0, 0, 0)
 
 
@@ -46,6 +48,7 @@ class Fitter:
 
     def __init__(self, shapes: Shapes) -> None:
         self.shapes = shapes
+        self._pot = POT
         self._known: dict[tuple[Demand, tuple[Shape, ...], tuple[tuple[str, int], ...]], Answer] = {}
 
     def fit(self, demand: Demand, gpus: Sequence[Shape], reuse_limits: Mapping[str, int]) -> Answer:
@@ -65,18 +68,21 @@ class Fitter:
             sum(shape.most(resource) for shape in gpus) < count for resource, count in demand
         ):
             return Answer(None)
-        search = _Search(self.shapes, _largest_first(demand, gpus))
+        items = _largest_first(demand, gpus)
+        search = _Search(self.shapes, items, BUDGET if self._pot > 0 else len(items) + THIN)
         picks = search.run(0, gpus, limits)
         if picks is None:
-            return Answer(None, exhausted=search.left <= 0)
+            self._pot -= search.tried
+            return Answer(None, exhausted=search.tried >= search.budget)
         return Answer(Choice(_total(picks), picks))
 
 
 class _Search:
-    def __init__(self, shapes: Shapes, items: tuple[str, ...]) -> None:
+    def __init__(self, shapes: Shapes, items: tuple[str, ...], budget: int) -> None:
         self.shapes = shapes
         self.items = items
-        self.left = BUDGET
+        self.budget = budget
+        self.tried = 0
         self._dead: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
 
     def run(self, index: int, gpus: tuple[Shape, ...], limits: dict[str, int]) -> tuple[Pick, ...] | None:
@@ -89,9 +95,9 @@ class _Search:
             return None
         resource = self.items[index]
         for gpu, option in self._ordered(resource, gpus, limits.get(resource, 1)):
-            self.left -= 1
-            if self.left <= 0:
+            if self.tried >= self.budget:
                 return None
+            self.tried += 1
             after = (*gpus[:gpu], self.shapes.after(gpus[gpu], option), *gpus[gpu + 1 :])
             left = {**limits, resource: limits[resource] - 1} if option.reuse and resource in limits else limits
             rest = self.run(index + 1, after, left)

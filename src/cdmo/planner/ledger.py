@@ -63,8 +63,8 @@ def node_problem(view: MigNodeView) -> str:
     return view.problem
 
 
-def outstanding(view: MigNodeView, tables: Tables, bound: Iterable[PodInfo]) -> Counter[str]:
-    """Slices that pods bound to this node will still take, by resource."""
+def unseen(view: MigNodeView, tables: Tables, bound: Iterable[PodInfo]) -> Counter[str]:
+    """Slices that pods bound to this node asked for and that are not seen in their hands, by resource."""
     shown: list[tuple[PodKey, str]] = []
     uuids: set[str] = set()
     for gpu in view.gpus:
@@ -78,9 +78,36 @@ def outstanding(view: MigNodeView, tables: Tables, bound: Iterable[PodInfo]) -> 
         named = dict(pod.devices)
         for resource, count in pod.demand:
             held = sum(each == resource and same_pod(holder, pod.key) for holder, each in shown)
-            known = sum(device in uuids for device in named.get(resource, ()))
+            known = sum(bool(device) and device in uuids for device in named.get(resource, ()))
             missing[resource] += max(0, count - max(held, known))
     return +missing
+
+
+def outstanding(view: MigNodeView, tables: Tables, missing: Counter[str], devices: Collection[str]) -> Counter[str]:
+    """How many of the idle slices will be taken for what is `unseen`, by resource.
+
+    Never more than are idle: the kubelet takes what is there when the pod comes, or fails the pod for good.
+    """
+    idle: Counter[str] = Counter()
+    for gpu in view.gpus:
+        if not gpu_problem(tables, gpu):
+            free = {each.placement for each in gpu.slices} - held_placements(gpu, devices)
+            idle.update(tables[gpu.model].resource_at(each) for each in free)
+    return missing & idle
+
+
+def device_ids(bound: Iterable[PodInfo]) -> frozenset[str]:
+    """The devices that the statuses of these pods name."""
+    return frozenset(device for pod in bound for _, names in pod.devices for device in names)
+
+
+def held_placements(gpu: Gpu, devices: Collection[str]) -> Layout:
+    """What stands in every layout of this GPU. `devices`: ids in the statuses of pods bound to its node."""
+    return frozenset(
+        each.placement
+        for each in gpu.slices
+        if each.state is not DeviceState.IDLE or (each.uuid and each.uuid in devices)
+    )
 
 
 class GpuState:
@@ -121,8 +148,9 @@ class NodeState:
         self.problem = node_problem(view)
         self.room = room_of(view.node, bound)
         self.tables = tables_of(view)
-        self.outstanding = outstanding(view, self.tables, bound)
-        devices = {device for pod in bound for _, names in pod.devices for device in names}
+        devices = device_ids(bound)
+        missing = unseen(view, self.tables, bound)
+        self.outstanding = outstanding(view, self.tables, missing, devices)
         self.gpus: list[GpuState] = []
         self.problems: dict[str, str] = {}  # by PCI bus id, of the GPUs that do not take part
         for gpu in sorted(view.gpus, key=lambda each: each.pci_bus_id):
@@ -131,7 +159,7 @@ class NodeState:
                 self.problems[gpu.pci_bus_id] = problem
             else:
                 desired = view.desired.get(gpu.pci_bus_id)
-                self.gpus.append(_gpu_state(gpu, self.tables[gpu.model], desired, self.outstanding, devices, shapes))
+                self.gpus.append(_gpu_state(gpu, self.tables[gpu.model], desired, missing, devices, shapes))
         self._fits: dict[Demand, Choice | None] = {}
 
     def gpu(self, bus: str) -> GpuState | None:
@@ -184,15 +212,6 @@ class Ledger:
         """Every GPU whose desired layout is to be another one, by node and PCI bus id."""
         found = (gpu.change(node.name) for node in self.nodes.values() if not node.problem for gpu in node.gpus)
         return tuple(each for each in found if each is not None)
-
-
-def held_placements(gpu: Gpu, devices: Collection[str]) -> Layout:
-    """What stands in every layout of this GPU. `devices`: ids in the statuses of pods bound to its node."""
-    return frozenset(
-        each.placement
-        for each in gpu.slices
-        if each.state is not DeviceState.IDLE or (each.uuid and each.uuid in devices)
-    )
 
 
 def _gpu_state(

@@ -88,7 +88,8 @@ class Workers:
         """A pod was added or changed. Returns when a new one is admitted or refused."""
         entry = self.known.get(pod.uid)
         if entry is None:
-            if pod.terminal and pod.uid not in self.runtime.running:
+            if pod.terminal:
+                self.spawn(self._finish(pod), f"finish {pod.name}")
                 return
             entry = self.known[pod.uid] = _Known(pod)
             await self._admit(entry)
@@ -98,6 +99,12 @@ class Workers:
             if entry.ended:
                 self.spawn(self._delete(pod), f"delete {pod.name}")
             entry.stop.set()
+
+    async def _finish(self, pod: Pod) -> None:
+        """A pod that ended before this kubelet started: see that nothing of it is left."""
+        await self.runtime.kill(pod.uid)
+        if pod.deletion_grace_seconds is not None:
+            await self._delete(pod)
 
     def removed(self, uid: str) -> None:
         """The object is gone. Its devices are free from now on, even if its process still needs a while."""
@@ -171,11 +178,11 @@ class Workers:
         own_end = entry.run.finished is not None
         if not own_end:
             if uid in self.runtime.running:
-                # SIGTERM; SIGKILL when the grace time is over.
-                grace = entry.pod.deletion_grace_seconds
+                # SIGTERM; SIGKILL when the grace time is over. A grace of 0 is a deletion by force, which may show as
+                # a change before the removal: the process takes its time all the same.
                 linger = entry.pod.terminate_seconds
-                if not entry.forced and grace is not None:
-                    linger = min(linger, grace)
+                if not entry.forced and entry.pod.deletion_grace_seconds:
+                    linger = min(linger, entry.pod.deletion_grace_seconds)
                 await asyncio.sleep(linger)
             entry.run = Run(entry.run.started, self._time(), exit_code=_SIGKILL_EXIT)
         await self.runtime.kill(uid)

@@ -1,0 +1,5 @@
+"""`python -m cdmo`: the same as the `cdmo` command."""
+
+from cdmo.cli.app import main
+
+main()
