@@ -53,8 +53,8 @@ class Fence:
 
     async def verify(self) -> None:
         """Prove that it still stands. Raises FenceLapsed."""
-        answers = await asyncio.gather(*(self._api.binding_refused(self._node, each) for each in self._servers))
-        if not all(answers):
+        probes = (self._api.binding_refused(self._node, each) for each in self._servers)
+        if not all(await asyncio.gather(*probes)):
             raise FenceLapsed(
                 f"bindings to node {self._node} were possible while it was being changed",
                 hint=f"who removed the label {FENCE_LABEL} or the admission policy? Nothing else may touch them",
@@ -71,9 +71,10 @@ class Fence:
             await self._api.remove_taint(self._node, REPARTITIONING_TAINT)
 
     async def _await_all(self, *, refused: bool, limit: float) -> None:
-        async with asyncio.TaskGroup() as group:
-            for server in self._servers:
-                group.create_task(self._await_one(server, refused, limit), name=f"probe {server}")
+        waits = (self._await_one(server, refused, limit) for server in self._servers)
+        for answer in await asyncio.gather(*waits, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def _await_one(self, server: str, refused: bool, limit: float) -> None:
         deadline = self._clock.monotonic() + limit

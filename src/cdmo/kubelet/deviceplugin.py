@@ -6,7 +6,7 @@ broken for that resource until it is restarted, while it goes on listing the old
 is held (SIGSTOP) over the gap: from the moment its sockets are gone until the kubelet lists none of its devices.
 
 A hold that falls between the removal of the sockets and the end of their connections would wait for ever, so a hold
-is short, and repeated after letting go for a moment. A guardian process lets the plugin go on if this one dies.
+is limited, and repeated after letting go for a moment. A guardian process lets the plugin go on if this one dies.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,7 +35,9 @@ PLUGIN = "nvidia-device-plugin"
 FEATURE_DISCOVERY = "gpu-feature-discovery"
 DCGM_EXPORTER = "dcgm-exporter"
 
-HOLD_SECONDS = 0.04
+# The first hold is short, for the plugin may have been stopped before its connections ended. Each time it was let go
+# that becomes less likely, and the next hold may be longer: the plugin advances by LET_GO_SECONDS between two.
+HOLDS_SECONDS = (0.04, 0.08, 0.16, 0.32)
 LET_GO_SECONDS = 0.002
 QUIET_SECONDS = 0.2
 START_SECONDS = 1.5  # a plugin that has been up for longer has looked at the GPUs
@@ -189,24 +192,27 @@ class NvidiaDevicePlugin:
     async def _hold_over_gaps(self, hold: PluginHold, gaps: asyncio.Queue[frozenset[str]], deadline: float) -> None:
         while True:
             served = {resource_of(name) for name in await gaps.get()}
-            held, holds = True, 0
+            longest = chain(HOLDS_SECONDS, repeat(HOLDS_SECONDS[-1]))
+            held = True
             try:
                 while held:
-                    holds += 1
-                    if await self._none_listed(served):
+                    if await self._none_listed(served, next(longest)):
                         break
                     hold.go_on()
                     await self._clock.sleep(LET_GO_SECONDS)
                     held = self._clock.monotonic() < deadline and hold.stop()
             finally:
                 hold.go_on()
-            logger.debug("device plugin held over its gap", holds=holds, until_unlisted=held)
+            if not held:
+                logger.warning(
+                    "the device plugin went on before the kubelet had forgotten it", resources=sorted(served)
+                )
 
-    async def _none_listed(self, served: set[str]) -> bool:
-        """Whether the kubelet lists nothing of the old connections, within one hold."""
+    async def _none_listed(self, served: set[str], limit: float) -> bool:
+        """Whether the kubelet lists nothing of the old connections, within the seconds of one hold."""
         pause = _FIRST_POLL_SECONDS
         try:
-            async with asyncio.timeout(HOLD_SECONDS):
+            async with asyncio.timeout(limit):
                 while served & (await self._pods.allocatable()).keys():
                     await self._clock.sleep(pause)
                     pause = min(pause * _POLL_GROWTH, _LAST_POLL_SECONDS)

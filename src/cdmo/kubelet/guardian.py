@@ -18,7 +18,7 @@ from contextlib import suppress
 
 HOLD = b"H"
 RELEASE = b"R"
-LONGEST_HOLD = 0.5  # seconds; holds last some tens of milliseconds, so something is wrong
+LONGEST_HOLD = 0.8  # seconds; no hold is meant to last half as long, so the agent hangs
 _END_LIMIT = 2.0  # seconds for the guardian to end
 
 

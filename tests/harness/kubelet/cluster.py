@@ -147,6 +147,12 @@ class Kubelet:
             for pod in answer.pod_resources
         }
 
+    async def until_listed(self, expected: Mapping[str, list[str]]) -> None:
+        """Return when exactly these pods are listed: a kubelet that just started knows its devices first."""
+        async with asyncio.timeout(LIMIT):
+            while await self.listed() != expected:  # noqa: ASYNC110
+                await asyncio.sleep(0.03)
+
     def _stub(self) -> _Stub:
         return _Stub(self._address)
 

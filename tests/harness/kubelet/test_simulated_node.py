@@ -163,7 +163,7 @@ async def test_pods_survive_a_restart_of_the_kubelet(node: SimulatedNode, cluste
     before = await cluster.running("survivor")
     node.restart_kubelet()
     await Kubelet(node).until_allocatable({ONE_G: {uuid}})
-    assert await Kubelet(node).listed() == {"survivor": [uuid]}
+    await Kubelet(node).until_listed({"survivor": [uuid]})
     after = await cluster.running("survivor")
     assert after["status"]["startTime"] >= before["status"]["startTime"]
     assert (processes(node, uuid), node.counters().started) == (1, 1)

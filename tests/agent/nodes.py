@@ -1,0 +1,104 @@
+"""A node with everything a change needs, in memory; a test says what is on it and what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cdmo.agent.apply import Applier
+from cdmo.agent.change import NodeChange, Phase, QuietLimits
+from cdmo.agent.fence import Fence, FenceLimits
+from cdmo.agent.journal import Journal
+from cdmo.agent.observe import Observation, Observer
+from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
+from cdmo.model.cluster import PodInfo
+from cdmo.model.gpu import DeviceState, Placement, PodKey
+from cdmo.runtime.worker import Worker
+from tests.fakes.clock import HastyClock
+from tests.fakes.hardware import FakeGpus, fake_gpus
+from tests.fakes.node import FakeNode
+
+BUS = "00000000:10:00.0"
+THREE = "nvidia.com/mig-3g.40gb"
+ONE = "nvidia.com/mig-1g.10gb"
+THREE_LOW, THREE_HIGH, SEVEN = Placement(9, 0), Placement(9, 4), Placement(0, 0)
+
+
+class Recorded:
+    """A Progress that remembers, and that may act when a phase begins."""
+
+    def __init__(self) -> None:
+        self.phases: list[Phase] = []
+
+    def entered(self, phase: Phase) -> None:
+        self.phases.append(phase)
+
+
+class NoDeviceNodes:
+    """Remembers for which instances device nodes were made."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[int, int]] = []
+
+    def ensure(self, gpu_minor: int, gpu_instance: int, compute_instances: tuple[int, ...]) -> None:
+        self.made.append((gpu_minor, gpu_instance))
+
+
+class Rig:
+    """One H100 with MIG on, its node, and the change under test."""
+
+    def __init__(self, folder: Path, *slices: Placement) -> None:
+        self.gpus: FakeGpus = fake_gpus("H100-SXM5-80GB")
+        self.uuids: dict[Placement, str] = {}
+        for placement in slices:
+            self.uuids[placement] = self.gpus.create(BUS, placement).device_uuid
+        self.node = FakeNode(self.gpus)
+        self.clock = HastyClock()
+        self.worker = Worker("nvml")
+        self.progress = Recorded()
+        self.device_nodes = NoDeviceNodes()
+        self.journal = Journal(folder / "journal.json")
+        observer = Observer(self.gpus, self.node, self.worker, lambda: tuple(self.node.pods.values()))
+        self.fence = Fence(self.node, self.node.name, self.clock, FenceLimits())
+        self.change = NodeChange(
+            self.node.name,
+            fence=self.fence,
+            api=self.node,
+            observer=observer,
+            applier=Applier(self.gpus, self.gpus, self.device_nodes, self.worker),
+            plugin=self.node,
+            journal=self.journal,
+            clock=self.clock,
+            progress=self.progress,
+            quiet=QuietLimits(),
+        )
+
+    def layout(self) -> set[Placement]:
+        """What is on the GPU now."""
+        return {each.placement for gpu in self.gpus.read().gpus for each in gpu.instances}
+
+    def wanting(self, *layout: Placement) -> object:
+        """The decision for this layout; everything that is there was seen by the controller."""
+        layouts: Mapping[str, tuple[Placement, ...]] = {BUS: tuple(sorted(layout))}
+
+        def decide(observation: Observation) -> Steps:
+            seen = tuple(
+                SeenGpu(
+                    gpu.pci_bus_id,
+                    gpu.mig_mode,
+                    gpu.model,
+                    tuple(
+                        SeenInstance(each.placement, 1, broken=observation.state_of(each) is DeviceState.BROKEN)
+                        for each in gpu.instances
+                    ),
+                )
+                for gpu in observation.driver.gpus
+            )
+            return steps_for(layouts, seen, observed_revision=1)
+
+        return decide
+
+
+def pod(name: str, asks: Mapping[str, int], *, phase: str = "Pending") -> PodInfo:
+    """A pod that asks for slices."""
+    return PodInfo(PodKey("ml", name, f"uid-{name}"), requests=dict(asks), phase=phase)

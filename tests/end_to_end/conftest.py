@@ -1,0 +1,88 @@
+"""A cluster with CDMO at work, shared by the tests of this folder as long as they leave it clean.
+
+Starting one takes several seconds, so a test gets the one before it, emptied through CDMO itself. A test that fails,
+or that cannot be cleaned up after, costs its cluster: the next one gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from cdmo_harness.binaries import Binaries
+from cdmo_harness.local_cluster import LocalCluster
+from cdmo_harness.observer import ClusterView
+
+from tests.end_to_end.bed import Bed
+
+_FAILED = pytest.StashKey[bool]()
+_LOG_LINES = 25
+
+
+class ClusterPool:
+    """At most one cluster, started when it is asked for."""
+
+    def __init__(self, binaries: Binaries) -> None:
+        self._binaries = binaries
+        self._cluster: LocalCluster | None = None
+
+    def take(self) -> LocalCluster:
+        """The cluster, with agents and a controller."""
+        if self._cluster is None:
+            cluster = LocalCluster(self._binaries)
+            cluster.start()
+            self._cluster = cluster
+            cluster.start_controller()
+            cluster.start_agents()
+        return self._cluster
+
+    def discard(self) -> None:
+        """Stop the cluster, if there is one."""
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.stop()
+
+
+@pytest.fixture(scope="package")
+def pool(binaries: Binaries) -> Iterator[ClusterPool]:
+    """The cluster between tests."""
+    made = ClusterPool(binaries)
+    yield made
+    made.discard()
+
+
+@pytest.fixture
+async def bed(pool: ClusterPool, request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
+    """A cluster without pods and slices; afterwards it must be possible to make it so again, with nothing harmed."""
+    cluster = await asyncio.to_thread(pool.take)
+    clean = False
+    try:
+        async with ClusterView(cluster.control_plane.admin_kubeconfig, cluster.control_plane.api) as view:
+            await view.watch_mignodes()
+            made = Bed(cluster, view)
+            await made.make_ready()
+            yield made
+            if not request.node.stash.get(_FAILED, False):
+                await made.remove_pods()
+                for name in cluster.nodes:
+                    await view.wait(f"{name} is at rest", lambda name=name: made.settled(name), limit=20.0)
+                made.check_unharmed()
+                clean = True
+    finally:
+        if not clean:
+            await asyncio.to_thread(pool.discard)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Note failures for the fixture above, and show what CDMO's processes said last."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+        bed = getattr(item, "funcargs", {}).get("bed")
+        if bed is not None:
+            for process in (*bed.cluster.agents.values(), *bed.cluster.controllers):
+                report.sections.append((f"{process.name}, running: {process.running}", process.tail(_LOG_LINES)))
+    return report
