@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cdmo.agent.steps import Action, SeenGpu, SeenInstance, Step, steps_for
+from cdmo.agent.steps import Action, SeenGpu, SeenInstance, Step, Steps, steps_for
 from cdmo.errors import BadSpec
 from cdmo.model.gpu import MigMode, Placement
 from tests.agent.cards import BUS, H100, OTHER_BUS
@@ -68,6 +68,14 @@ def test_a_half_made_instance_of_somebody_else_is_left_alone() -> None:
 def test_after_a_reboot_the_mode_comes_back_before_the_layout() -> None:
     found = steps_for({BUS: (THREE_HIGH,)}, (gpu(mode=MigMode.DISABLED, mode_lost=True),), 1)
     assert found.steps == (Step(Action.ENABLE_MIG, BUS), Step(Action.CREATE, BUS, THREE_HIGH))
+
+
+@pytest.mark.parametrize("layouts", [{}, {BUS: ()}], ids=["not-named", "empty"])
+def test_after_a_reboot_the_mode_comes_back_where_no_slice_is_wanted(
+    layouts: dict[str, tuple[Placement, ...]],
+) -> None:
+    found = steps_for(layouts, (gpu(mode=MigMode.DISABLED, mode_lost=True),), 1)
+    assert found == Steps((Step(Action.ENABLE_MIG, BUS),))
 
 
 def test_mig_mode_is_not_switched_on_where_no_reboot_took_it() -> None:

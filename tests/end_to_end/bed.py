@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cdmo.agent.fence import carries_fence
-from cdmo.api.v1alpha1 import Condition, MigNode
-from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE, is_mig_resource
 from cdmo_harness.binaries import cache_root
-from cdmo_harness.driver import SliceSnapshot
+from cdmo_harness.driver import DriverCounters, SliceSnapshot
 from cdmo_harness.errors import ControlPlaneError
 from cdmo_harness.local_cluster import DEMO_NODES, LocalCluster, NodeSpec
 from cdmo_harness.nvml_build import build_library
 from cdmo_harness.observer import ClusterView, PodSight, pod_manifest
 from cdmo_harness.simulated_node import NodeSetup, SimulatedNode
+
+from cdmo.agent.fence import carries_fence
+from cdmo.api.v1alpha1 import Condition, MigNode
+from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE, is_mig_resource
 
 LABELLED = {PARTITIONING_LABEL: PARTITIONING_VALUE}
 UNLABELLED = {PARTITIONING_LABEL: None}
@@ -68,24 +69,32 @@ class Bed:
         await self.view.wait(f"{keys} are gone", lambda: self.view.gone.issuperset(keys), limit=SOON)
 
     async def lay_out(self, node: str, *layouts: Sequence[tuple[int, int]]) -> None:
-        """Have CDMO cut these layouts, one a GPU, of (profile id, first slot); no pod may be waiting."""
-        gpus = self.cluster.nodes[node].setup.gpus
+        """Have the agent cut these layouts, one a GPU, of (profile id, first slot); no pod may be waiting."""
+        with self.paused_controllers():
+            await self._lay_out(node, layouts)
+
+    async def _lay_out(self, node: str, layouts: Sequence[Sequence[tuple[int, int]]]) -> None:
+        buses = [each.pci_bus_id for each in self.cluster.nodes[node].setup.gpus]
+        await self.write_spec(node, [layout_of(bus, *layout) for bus, layout in zip(buses, layouts, strict=True)])
         wanted = {(gpu, *each) for gpu, layout in enumerate(layouts) for each in layout}
-        await self.write_spec(
-            node,
-            [
-                {
-                    "pciBusId": gpus[gpu].pci_bus_id,
-                    "layout": [{"profileId": profile, "start": start} for profile, start in layout],
-                }
-                for gpu, layout in enumerate(layouts)
-            ],
-        )
         await self.view.wait(
             f"{node} is cut into {sorted(wanted)}",
             lambda: self.slices(node).keys() == wanted and self.settled(node),
             limit=SOON,
         )
+
+    @contextmanager
+    def paused_controllers(self) -> Iterator[None]:
+        """No controller plans inside the block, which must be shorter than a Lease: a controller keeps idle slices
+        that are missing in a spec for as long as it sees them."""
+        controllers = tuple(self.cluster.controllers)
+        for each in controllers:
+            each.pause()
+        try:
+            yield
+        finally:
+            for each in controllers:
+                each.resume()
 
     async def write_spec(self, node: str, gpus: list[dict[str, Any]]) -> None:
         """Edit a MigNode by hand, as somebody who has seen its present status."""
@@ -103,6 +112,10 @@ class Bed:
         """The one slice that a running pod holds."""
         (uuid,) = pod.devices
         return next(each for each in self.slices(pod.info.node_name).values() if each.uuid == uuid)
+
+    def hardware(self, node: str) -> DriverCounters:
+        """What was done to a node's GPUs so far; what was only asked and refused is left out."""
+        return replace(self.cluster.nodes[node].driver.counters(), refusals={})
 
     def changes(self, node: str) -> int:
         """How many changes the agent has reported of this node."""
@@ -129,11 +142,12 @@ class Bed:
 
     def waiting_events(self, pod: str) -> list[dict[str, Any]]:
         """The Events with reason MigSliceWaiting about a pod of namespace default. A short blocking call."""
+        uid = self.view.pod(pod).info.key.uid  # Events outlive pods, and names come again
         answer = self.cluster.control_plane.api.get("/apis/events.k8s.io/v1/namespaces/default/events")
         return [
             each
             for each in answer["items"]
-            if each["reason"] == "MigSliceWaiting" and each["regarding"]["name"] == pod
+            if each["reason"] == "MigSliceWaiting" and each["regarding"]["uid"] == uid
         ]
 
     def _counts(self, mignode: MigNode) -> dict[str, int]:
@@ -156,10 +170,16 @@ class Bed:
             limit=30.0,
         )
         await self.remove_pods()
-        for node in DEMO_NODES:
-            await self.view.wait(f"{node.name} is at rest", lambda name=node.name: self.settled(name), limit=SOON)
-            if self.slices(node.name):
-                await self.lay_out(node.name, *[() for _ in node.cards])
+        await self.come_to_rest()
+        with self.paused_controllers():
+            await asyncio.gather(
+                *(self._lay_out(each.name, [()] * len(each.cards)) for each in DEMO_NODES if self.slices(each.name))
+            )
+
+    async def come_to_rest(self) -> None:
+        """Return when no node changes any more."""
+        nodes = self.cluster.nodes
+        await self.view.wait("every node is at rest", lambda: all(map(self.settled, nodes)), limit=SOON)
 
     async def remove_pods(self) -> None:
         """Delete every pod there is and wait until all are gone."""
@@ -219,3 +239,8 @@ class Bed:
 def condition_of(mignode: MigNode, kind: str) -> Condition:
     """A condition of a MigNode; KeyError while it is not reported."""
     return {each.type: each for each in mignode.status.conditions}[kind]
+
+
+def layout_of(bus: str, *layout: tuple[int, int]) -> dict[str, Any]:
+    """An entry of spec.gpus, with (profile id, first slot) pairs."""
+    return {"pciBusId": bus, "layout": [{"profileId": profile, "start": start} for profile, start in layout]}

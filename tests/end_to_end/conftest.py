@@ -66,8 +66,7 @@ async def bed(pool: ClusterPool, request: pytest.FixtureRequest) -> AsyncIterato
             yield made
             if not request.node.stash.get(_FAILED, False):
                 await made.remove_pods()
-                for name in cluster.nodes:
-                    await view.wait(f"{name} is at rest", lambda name=name: made.settled(name), limit=20.0)
+                await made.come_to_rest()
                 made.check_unharmed()
                 clean = True
     finally:

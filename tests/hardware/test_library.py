@@ -90,7 +90,7 @@ def test_libraries_of_other_machines_are_passed_over(tmp_path: Path) -> None:
     assert DriverSearch(HostPaths(tmp_path))().library == real
 
 
-def test_what_was_looked_at_is_told(tmp_path: Path) -> None:
+def test_files_that_are_no_use_are_named_with_the_reason(tmp_path: Path) -> None:
     put(tmp_path, "usr/lib64", b"not a library")
     loop = tmp_path / "lib64"
     loop.symlink_to("/lib64")
@@ -98,9 +98,18 @@ def test_what_was_looked_at_is_told(tmp_path: Path) -> None:
         DriverSearch(HostPaths(tmp_path))()
     text = str(raised.value)
     assert f"{tmp_path}/usr/lib64/libnvidia-ml.so.1 (not a shared library)" in text
-    assert f"{tmp_path}/run/nvidia/driver/usr/lib64/libnvidia-ml.so.1 (not there)" in text
+    assert f"{tmp_path}/run/nvidia/driver/usr/lib64" not in text  # a folder without the file
     assert f"{tmp_path}/lib64/libnvidia-ml.so.1 (too many symbolic links" in text
     assert raised.value.hint
+
+
+def test_a_host_without_a_driver_is_told_in_one_line_with_the_roots(tmp_path: Path) -> None:
+    with pytest.raises(DriverUnavailable) as raised:
+        DriverSearch(HostPaths(tmp_path))()
+    assert str(raised.value) == (
+        f"no usable libnvidia-ml.so.1 in 16 folders under {tmp_path}/run/nvidia/driver, {tmp_path}"
+    )
+    assert "install the NVIDIA driver" in raised.value.hint
 
 
 def test_a_library_that_does_not_load_says_why(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cdmo.kubelet.port import PodDevices
-from cdmo.kubelet.sockets import resource_of
+from cdmo.kubelet.sockets import resource_of, socket_of
 
 SCRIPT = Path(__file__).with_name("scripted_plugin.py")
 LIMIT = 10.0  # seconds until a test gives up on a process
@@ -144,3 +146,23 @@ class SocketKubelet:
 
     async def list(self) -> tuple[PodDevices, ...]:
         raise AssertionError("a reload lists no pods: that can disturb an admission")
+
+
+class ConnectedKubelet(SocketKubelet):
+    """Lists the devices of one resource until it sees the end of its connection, as the real one does."""
+
+    def __init__(self, folder: Path, resource: str, ids: frozenset[str]) -> None:
+        super().__init__(folder, {resource: ids})
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(str(folder / socket_of(resource)))
+        self._connection.setblocking(False)
+        self.noticed = False
+
+    async def allocatable(self) -> Mapping[str, frozenset[str]]:
+        with suppress(BlockingIOError):
+            self.noticed = self.noticed or not self._connection.recv(1)
+        return await super().allocatable() if self.noticed else dict(self.devices)
+
+    def close(self) -> None:
+        """End its side too."""
+        self._connection.close()

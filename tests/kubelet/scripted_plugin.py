@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--then", nargs="*", help="sockets after the first SIGHUP; default: the same")
     parser.add_argument("--deaf", action="store_true", help="SIGHUP changes nothing")
+    parser.add_argument("--late-end", action="store_true", help="connections end after the gap, not before it")
     parser.add_argument("--gap", type=float, default=0.005, help="seconds between old and new sockets")
     options = parser.parse_args()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
@@ -52,12 +53,15 @@ def main() -> None:
         say("hangup")
         if options.deaf:
             continue
+        connections = [server.accept()[0] for server in servers] if options.late_end else []
         for server in servers:
             Path(server.getsockname()).unlink()
             server.close()
         say("gone")
         # The time that looking at the GPUs takes; SIGCONT only interrupts and resumes it.
         signal.sigtimedwait([signal.SIGUSR1], options.gap)
+        for connection in connections:
+            connection.close()
         servers = serve(options.folder, options.names if options.then is None else options.then)
         say("back")
 

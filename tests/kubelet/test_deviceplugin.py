@@ -14,7 +14,7 @@ from cdmo.kubelet.deviceplugin import NvidiaDevicePlugin
 from cdmo.kubelet.port import PodResources
 from cdmo.kubelet.processes import ProcessTable
 from cdmo.runtime.clock import SystemClock
-from tests.kubelet.plugins import ONE, ONE_SOCKET, THREE, THREE_SOCKET, NodeFolder, SocketKubelet
+from tests.kubelet.plugins import ONE, ONE_SOCKET, THREE, THREE_SOCKET, ConnectedKubelet, NodeFolder, SocketKubelet
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,6 +60,17 @@ async def test_a_hold_is_short_and_repeated_while_the_kubelet_has_not_noticed(no
     async with plugin_of(node, kubelet) as plugin:
         await plugin.reload({ONE: BOTH[ONE]})
     assert process.listen().count("continued") >= 3, "one at the start of the agent, and one after each hold"
+
+
+async def test_a_stop_that_came_before_the_connections_ended_is_taken_back(node: NodeFolder) -> None:
+    """Held on, the plugin would never end them and the kubelet never notice."""
+    process = node.start_plugin(ONE_SOCKET, "--late-end", "--gap", "0.02")
+    kubelet = ConnectedKubelet(node.sockets, ONE, BOTH[ONE])
+    async with plugin_of(node, kubelet) as plugin:
+        await plugin.reload({ONE: BOTH[ONE]})
+    kubelet.close()
+    assert kubelet.noticed
+    assert process.listen().count("continued") >= 3
 
 
 async def test_sockets_for_vanished_and_for_new_resources_change_places(node: NodeFolder) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from pathlib import Path
 
 from cdmo.kubelet.processes import HostProcess, ProcessTable
@@ -54,3 +56,44 @@ def test_a_handler_shows_once_it_is_installed(node: NodeFolder) -> None:
     with found:
         assert table.catches(found, signal.SIGHUP)
         assert not table.catches(found, signal.SIGUSR2)
+
+
+def test_a_servers_connections_go_by_its_sockets_name_also_when_the_file_is_gone(short_folder: Path) -> None:
+    with HostProcess(os.getpid(), os.pidfd_open(os.getpid())) as here:
+        table, path = ProcessTable(Path("/proc")), short_folder / "nvidia-mig-1g.10gb.sock"
+        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+            server.bind(str(path))
+            server.listen()
+
+            def connections() -> frozenset[str]:
+                found = table.unix_connections(here)
+                assert found is not None
+                return found
+
+            assert path.name not in connections()
+            client.connect(str(path))
+            with server.accept()[0]:
+                path.unlink()
+                assert path.name in connections()
+            assert path.name not in connections()
+
+
+def test_connections_of_others_do_not_count(node: NodeFolder, short_folder: Path) -> None:
+    """Plugins of several simulated nodes share a network namespace, and their sockets have the same names."""
+    node.start_plugin()
+    (found,) = ProcessTable(node.proc).find("nvidia-device-plugin")
+    with found, socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(str(short_folder / "nvidia-mig-1g.10gb.sock"))
+        server.listen()
+        client.connect(str(short_folder / "nvidia-mig-1g.10gb.sock"))
+        assert ProcessTable(node.proc).unix_connections(found) == frozenset()
+
+
+def test_what_cannot_be_told_of_a_process_is_said_so(node: NodeFolder, tmp_path: Path) -> None:
+    node.start_plugin()
+    (found,) = ProcessTable(node.proc).find("nvidia-device-plugin")
+    with found:
+        assert 0 <= ProcessTable(node.proc).age(found) < 60
+        elsewhere = ProcessTable(tmp_path)
+        assert elsewhere.unix_connections(found) is None
+        assert elsewhere.age(found) == float("inf")

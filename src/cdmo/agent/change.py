@@ -9,9 +9,10 @@
     publish   the Node offers the new counts
     unfence   proof that the fence held, then down, proof that it is down
 
-Before the journal a failure means: nothing happened, lower the fence. After it, whatever happened to the steps,
-the plugin is reloaded and the counts are published, for only then do kubelet and hardware agree. When the plugin
-does not come back the fence stays up (pods bound now would be lost) and the agent says so until it does.
+Before the journal a failure means: nothing happened, lower the fence; unless an earlier change left its journal,
+for then kubelet and hardware may disagree, and the fence stays up. After it, whatever happened to the steps, the
+plugin is reloaded and the counts are published, for only then do kubelet and hardware agree. When the plugin does
+not come back the fence stays up (pods bound now would be lost) and the agent says so until it does.
 """
 
 from __future__ import annotations
@@ -204,6 +205,10 @@ class NodeChange:
         result = Result.APPLIED if run.failure is None else Result.UNDONE
         return self._outcome(result, run.failure, run, fence_lapsed=lapsed)
 
+    async def fenced(self) -> bool:
+        """Whether the fence is up by a quorum read: a mirror may still show one that was lowered."""
+        return await self._fence.is_up()
+
     async def publish(self, counts: dict[str, int]) -> None:
         """Write the counts of every MIG resource into the Node, 0 for those that vanished."""
         node = await self._api.node(self._node)
@@ -229,7 +234,9 @@ class NodeChange:
         return lapsed
 
     async def _give_up(self, failure: CdmoError, run: _Run) -> Outcome:
-        """Nothing was touched: lower the fence and say why."""
+        """Nothing was touched by this change: lower the fence and say why; not so when an earlier one has to end."""
+        if self._journal.read() is not None:
+            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         refused = isinstance(failure, GuardRefused)
         try:
             await self._fence.lower()

@@ -18,7 +18,7 @@ from cdmo.agent.revisions import Revisions, key_of
 from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
 from cdmo.api.convert import layouts_from_spec
 from cdmo.api.v1alpha1 import MigNode, MigNodeStatus, Mode
-from cdmo.errors import BadSpec, CdmoError, ClusterError, DriverUnavailable, KubeletError
+from cdmo.errors import BadSpec, CdmoError, DriverUnavailable, KubeletError
 from cdmo.kube.port import Event, EventSink, Involved, MigNodeApi
 from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo, PodInfo
@@ -74,6 +74,7 @@ class AgentLoop:
         self._wake = asyncio.Event()
         self.ended = asyncio.Event()  # set when `run` is over
         self._stopping = False
+        self._running = False
         self._status = MigNodeStatus()
         self._written_at = float("-inf")
         self._revisions: Revisions | None = None
@@ -83,6 +84,7 @@ class AgentLoop:
         self._not_before = 0.0
         self._retry = settings.retry_first
         self._tried_for: object = None
+        self._failure = Health()  # why the change that is still wanted did not come about; ready when none is
         self._disagreement: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._reloaded_for: frozenset[str] = frozenset()
 
@@ -94,9 +96,12 @@ class AgentLoop:
         """End after the round that is running; a change under way is carried to its end."""
         self._stopping = True
         self._wake.set()
+        if not self._running:
+            self.ended.set()
 
     async def run(self) -> None:
         """Rounds until stopped. No failure ends it: it is reported and the next round tries again."""
+        self._running = True
         self._interrupted = self._journal.read()
         try:
             await self._rounds()
@@ -108,8 +113,8 @@ class AgentLoop:
             self._wake.clear()
             try:
                 await self.round()
-            except ClusterError as error:
-                logger.warning("the API server did not take part in this round", error=str(error), hint=error.hint)
+            except CdmoError as error:
+                logger.warning("the round could not be finished", error=str(error), hint=error.hint)
             await self._rest()
 
     async def round(self) -> None:
@@ -120,13 +125,17 @@ class AgentLoop:
         if self._revisions is None:
             self._begin(mignode)
         observation, health = await self._observe()
-        steps = Steps()
         if observation is not None:
             self._see(observation)
             steps, health = self._compare(observation, mignode, health)
-            if await self._must_recover(node, observation) or self._may_change(node, mignode, steps):
+            purpose = await self._purpose(node, mignode, observation, steps)
+            if purpose is not None and self._due(purpose):
                 await self._carry_out(node, mignode, observation, health)
                 return
+            if purpose is None:
+                self._failure = Health()
+            elif health.ready and not self._failure.ready:
+                health = self._failure
             await self._keep_capacity(node, observation)
         await self._report(mignode, observation, health)
 
@@ -142,6 +151,7 @@ class AgentLoop:
     async def _observe(self) -> tuple[Observation | None, Health]:
         try:
             observation = await self._observer.look()
+            await self._pods.allocatable()  # a kubelet that does not answer shows also while no pod holds a slice
         except KubeletError as error:
             return None, Health(ReadyReason.KUBELET_UNAVAILABLE, _sentence(error))
         except DriverUnavailable as error:
@@ -155,6 +165,9 @@ class AgentLoop:
     def _see(self, observation: Observation) -> None:
         assert self._revisions is not None
         self._revisions.see(observation.driver)
+        # Once it is on again a mode is no longer lost: whoever then switches it off means it.
+        on = {each.pci_bus_id for each in observation.driver.gpus if each.mig_mode is MigMode.ENABLED}
+        self._modes_before_boot = {bus: mode for bus, mode in self._modes_before_boot.items() if bus not in on}
 
     def _compare(self, observation: Observation, mignode: MigNode, health: Health) -> tuple[Steps, Health]:
         try:
@@ -203,42 +216,47 @@ class AgentLoop:
             for gpu in observation.driver.gpus
         )
 
-    async def _must_recover(self, node: NodeInfo, observation: Observation) -> bool:
-        """Whether an earlier change must be finished, or kubelet and hardware be brought together."""
-        if self._interrupted is not None or carries_fence(node):
-            return self._due("recovery")
+    async def _purpose(
+        self, node: NodeInfo, mignode: MigNode, observation: Observation, steps: Steps
+    ) -> object | None:
+        """What a change is wanted for, the most urgent first: to end an earlier one, to bring kubelet and hardware
+        together, to do the steps. None when nothing is."""
+        if self._interrupted is not None or (carries_fence(node) and await self._change.fenced()):
+            return "recovery"
         if not _labelled(node):
-            return False
-        return await self._plugin_is_behind(observation)
+            return None
+        difference = await self._not_enumerated(observation)
+        if difference:
+            return "reload", difference
+        if steps.steps and mignode.spec.mode is Mode.MANAGED:
+            return mignode.metadata.generation, steps.steps
+        return None
 
-    async def _plugin_is_behind(self, observation: Observation) -> bool:
-        """Whether slices were made or destroyed beside us (nvidia-smi), so that the plugin must look again.
+    async def _not_enumerated(self, observation: Observation) -> frozenset[str]:
+        """Devices made or destroyed beside us (nvidia-smi), for which the plugin must look again.
 
-        Once per difference, and only when it lasts: a plugin that is just starting lists nothing either.
+        One reload per difference, and only when it lasts: a plugin that is just starting lists nothing either.
         """
+        nothing: frozenset[str] = frozenset()
         try:
             listed = await self._pods.allocatable()
         except KubeletError:
-            return False
+            return nothing
         known = frozenset(each for name, ids in listed.items() if is_mig_resource(name) for each in ids)
         expected = frozenset(each for ids in observation.expected_devices().values() for each in ids)
         difference = known ^ expected
         before, since = self._disagreement
         if not difference or (not known and self._reloaded_for == difference):
-            self._disagreement = (frozenset(), 0.0)
-            return False
+            self._disagreement = (nothing, 0.0)
+            if not difference:
+                self._reloaded_for = nothing  # the same uuid may come and go by hand once more
+            return nothing
         if difference != before:
             self._disagreement = (difference, self._clock.monotonic())
-            return False
+            return nothing
         if difference == self._reloaded_for or self._clock.monotonic() - since < self._settings.look_every:
-            return False
-        self._reloaded_for = difference
-        return True
-
-    def _may_change(self, node: NodeInfo, mignode: MigNode, steps: Steps) -> bool:
-        if not steps.steps or not _labelled(node) or mignode.spec.mode is not Mode.MANAGED:
-            return False
-        return self._due((mignode.metadata.generation, steps))
+            return nothing
+        return difference
 
     def _due(self, purpose: object) -> bool:
         """Whether this may be tried now; a purpose that is new may be tried at once."""
@@ -260,8 +278,8 @@ class AgentLoop:
         observation, health = await self._observe()
         if observation is not None:
             self._see(observation)
-        if outcome.result is not Result.APPLIED:
-            health = _health_after(outcome, health)
+        if health.ready and not self._failure.ready:
+            health = self._failure
         self._tell(node, outcome)
         await self._report(mignode, observation, health, outcome=outcome, started=started)
 
@@ -274,12 +292,17 @@ class AgentLoop:
             reload=round(outcome.reload_seconds, 3),
             message=outcome.message,
         )
+        if outcome.result in (Result.APPLIED, Result.UNDONE):
+            self._reloaded_for = self._disagreement[0]
         if outcome.result is Result.APPLIED:
+            self._failure = Health()
             self._changes += 1
             self._interrupted = None
             self._tried_for = None
             self._disagreement = (frozenset(), 0.0)
             return
+        reason = ReadyReason.PLUGIN_STUCK if outcome.still_fenced else ReadyReason.CHANGE_FAILED
+        self._failure = Health(reason, outcome.message)
         if not outcome.still_fenced and outcome.result is Result.UNDONE:
             self._interrupted = None
         elif outcome.still_fenced:
@@ -369,13 +392,6 @@ def _nothing(observation: Observation) -> Steps:
 
 def _labelled(node: NodeInfo) -> bool:
     return node.labels.get(PARTITIONING_LABEL) == PARTITIONING_VALUE
-
-
-def _health_after(outcome: Outcome, health: Health) -> Health:
-    if not health.ready:
-        return health
-    reason = ReadyReason.PLUGIN_STUCK if outcome.still_fenced else ReadyReason.CHANGE_FAILED
-    return Health(reason, outcome.message)
 
 
 def _sentence(error: CdmoError) -> str:

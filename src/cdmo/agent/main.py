@@ -62,10 +62,10 @@ async def run_agent(
 ) -> None:
     """Run until signalled. Raises CdmoError when it cannot even begin."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(connect(settings.connect, environment))
-        await connection.check()
         paths = settings.paths
         paths.boot_id()  # a wrong --root is told at once
+        connection = await stack.enter_async_context(connect(settings.connect, environment))
+        await connection.check()
         kubelet = await stack.enter_async_context(KubeletPodResources(paths.pod_resources_socket, clock=clock))
         plugin = await stack.enter_async_context(
             NvidiaDevicePlugin(

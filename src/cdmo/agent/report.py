@@ -54,16 +54,15 @@ class Report:
 def status_of(report: Report, revisions: Revisions, previous: MigNodeStatus, now: float) -> MigNodeStatus:
     """The status to write. `previous` gives what this look could not see, and the conditions' transition times."""
     models, gpus = previous.models, previous.gpus
-    driver = previous.agent.driver if previous.agent else ""
+    driver, boot_id = (previous.agent.driver, previous.agent.boot_id) if previous.agent else ("", "")
     if report.observation is not None:
         models, gpus = _models_and_gpus(report.observation, revisions)
-        driver = report.observation.driver.driver_version
+        # The boot in which the GPUs were seen: an agent that starts later knows by it what a reboot took.
+        driver, boot_id = report.observation.driver.driver_version, report.boot_id
     return MigNodeStatus(
         observed_generation=report.generation,
         revision=revisions.current,
-        agent=AgentInfo(
-            version=__version__, heartbeat=timestamp(now), driver=driver[:63], boot_id=report.boot_id[:63]
-        ),
+        agent=AgentInfo(version=__version__, heartbeat=timestamp(now), driver=driver[:63], boot_id=boot_id[:63]),
         summary=_summary(report, models, gpus),
         models=models,
         gpus=gpus,

@@ -1,6 +1,7 @@
 """PURE: what must be done to a node's GPUs, as an ordered list of steps, each with its undo.
 
-Destroys come before creates, GPU by GPU. A GPU that the spec does not name is left as it is. An instance that
+Destroys come before creates, GPU by GPU. A GPU that the spec does not name is left as it is, and a MIG mode that a
+reboot took is brought back on any GPU, for without it the controller would not plan on it again. An instance that
 the controller had not seen when it planned (its revision is younger than `spec.observedRevision`) is adopted:
 it is never destroyed, and a create that would overlap it is left out until the controller has seen it.
 """
@@ -90,15 +91,19 @@ def steps_for(
     known = {each.pci_bus_id: each for each in gpus}
     steps: list[Step] = []
     held_back: list[str] = []
-    for bus in sorted(layouts):
+    for bus in sorted(layouts.keys() | known.keys()):
         gpu = known.get(bus)
         if gpu is None:
             raise BadSpec(
                 f"spec.gpus: this node has no GPU {bus}",
                 hint=f"the GPUs here are {', '.join(sorted(known)) or 'none'}",
             )
-        _check(gpu, layouts[bus])
-        done, left = _steps_for_gpu(gpu, layouts[bus], observed_revision)
+        wanted = layouts.get(bus)
+        if wanted is None:
+            wanted = tuple(each.placement for each in gpu.instances)
+        else:
+            _check(gpu, wanted)
+        done, left = _steps_for_gpu(gpu, wanted, observed_revision)
         steps += done
         held_back += left
     return Steps(tuple(steps), tuple(held_back))
@@ -119,13 +124,13 @@ def _steps_for_gpu(
     there = {each.placement: each for each in gpu.instances}
     wrong = [each for each in gpu.instances if each.placement not in wanted or (each.broken and each.ours)]
     missing = [each for each in wanted if each not in there or (there[each].broken and there[each].ours)]
-    if not wrong and not missing:
+    if not wrong and not missing and not gpu.mode_lost:
         return [], []
     if gpu.problem:
         return [], [f"GPU {gpu.pci_bus_id}: {gpu.problem}"]
     steps: list[Step] = []
     if gpu.mig_mode is not MigMode.ENABLED:
-        if not gpu.mode_lost or not missing:
+        if not gpu.mode_lost:
             return [], [f"GPU {gpu.pci_bus_id}: MIG mode is {gpu.mig_mode}"] if missing else []
         steps.append(Step(Action.ENABLE_MIG, gpu.pci_bus_id))
     adopted = [each for each in wrong if each.revision > observed_revision and not each.ours]

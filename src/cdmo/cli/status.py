@@ -36,7 +36,8 @@ def rows(nodes: list[MigNode]) -> Iterator[tuple[str, ...]]:
                 for each in gpu.devices
             ]
             product = model.product.removeprefix("NVIDIA ") if model else "unknown"
-            yield node.metadata.name, gpu.pci_bus_id, product, gpu.mig_mode, slots(node, gpu), "\n".join(slices)
+            bus = gpu.pci_bus_id.removeprefix("00000000:")  # as lspci writes it: a row has to fit 80 columns
+            yield node.metadata.name, bus, product, gpu.mig_mode, slots(node, gpu), "\n".join(slices)
 
 
 def slots(node: MigNode, gpu: ObservedGpu) -> str:

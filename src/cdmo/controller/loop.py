@@ -67,8 +67,7 @@ class ControllerLoop:
     async def run(self) -> None:
         """Rounds for ever; a failure of the API server is logged and the next round tries again."""
         while True:
-            limit = min(self._settings.longest_wait, self._promises.next_due(self._clock.now()))
-            await self._trigger.wait(limit)
+            await self._trigger.wait(self._longest_wait())
             try:
                 await self.round()
             except ClusterError as error:
@@ -83,10 +82,11 @@ class ControllerLoop:
         await self._publisher.ensure_mignodes(nodes, mignodes)
         await self._fences.lift()
 
-        now = self._clock.now()
+        now = self._clock.monotonic()  # patience is measured on a clock that nobody sets
         pending = [pod for pod in self._mirrors.pods.items().values() if is_pending(pod, self._policy)]
-        given_up = self._promises.review(pending, now)
-        snapshot = take_snapshot(self._mirrors, self._heartbeats, self._promises, self._policy, now)
+        for each in self._promises.review(pending, now):
+            self._sink.emit(events.in_vain(each, self._settings.patience))
+        snapshot = take_snapshot(self._mirrors, self._heartbeats, self._promises, self._policy, self._clock.now())
         answer = plan(snapshot, self._policy)
         broken = violations(snapshot, answer)
         if broken:
@@ -94,16 +94,22 @@ class ControllerLoop:
             return
         if not self._is_leader():
             return
-        if not await self._publisher.publish(answer, mignodes):
-            self._trigger.pull()
-            return
-        fresh = self._promises.keep(answer.placements, now)
-        for each in given_up:
-            self._sink.emit(events.in_vain(each, self._settings.patience))
+        # Nothing is promised on a node that could not be written. What came between wakes the next round by itself,
+        # and a node that refuses for good must neither make rounds spin nor hold up the others.
+        unwritten = await self._publisher.publish(answer, mignodes)
+        before = frozenset(self._promises.assignments())
+        stand = [each for each in answer.placements if each.node not in unwritten or each in before]
+        fresh = self._promises.keep(stand, now)
         for each in fresh:
             self._sink.emit(events.planned(each))
             logger.info("planned", pod=str(each.pod), node=each.node, slices=[str(one) for one in each.slices])
         self._tell_waiting(answer)
+
+    def _longest_wait(self) -> float:
+        """Seconds until a round is due without any event. Only a leader's promises run out."""
+        if not self._is_leader() or not self._mirrors.synced():
+            return self._settings.longest_wait
+        return min(self._settings.longest_wait, self._promises.next_due(self._clock.monotonic()))
 
     def _tell_waiting(self, answer: Plan) -> None:
         """An Event when a pod's reason changes, not at every round."""

@@ -26,15 +26,14 @@ class Publisher:
         self._api = api
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def publish(self, plan: Plan, mignodes: Mapping[str, MigNode]) -> bool:
-        """Write every changed node's spec. False when some could not be written: plan again."""
+    async def publish(self, plan: Plan, mignodes: Mapping[str, MigNode]) -> frozenset[str]:
+        """Write every changed node's spec. Returns the nodes that could not be written: to be planned again."""
         changes: dict[str, list[GpuChange]] = {}
         for change in plan.changes:
             changes.setdefault(change.node, []).append(change)
-        written = await asyncio.gather(
-            *(self._write(mignodes[name], changes[name]) for name in sorted(changes) if name in mignodes)
-        )
-        return all(written)
+        names = sorted(changes.keys() & mignodes.keys())
+        written = await asyncio.gather(*(self._write(mignodes[name], changes[name]) for name in names))
+        return frozenset(name for name, done in zip(names, written, strict=True) if not done)
 
     async def ensure_mignodes(self, nodes: Iterable[NodeInfo], mignodes: Mapping[str, MigNode]) -> None:
         """Make the MigNode of every labelled node that has none; it goes with its Node."""

@@ -63,16 +63,19 @@ class DriverSearch:
         self._driver_root = driver_root
 
     def __call__(self) -> Driver:
-        """Look again, for a driver may arrive late. Raises DriverUnavailable with every place looked at."""
-        tried: list[str] = []
-        for place in self._places():
+        """Look again, for a driver may arrive late. Raises DriverUnavailable saying under which roots was looked."""
+        tried = list(dict.fromkeys(self._places()))
+        objections: list[str] = []
+        for place in tried:
             library, objection = _library_in(place)
             if library is not None:
                 return Driver(library, self._dev_roots(place))
-            if objection not in tried:
-                tried.append(objection)
+            if objection:
+                objections.append(objection)
+        roots = ", ".join(dict.fromkeys(str(place.root) for place in tried))
+        unusable = f"; not usable: {', '.join(dict.fromkeys(objections))}" if objections else ""
         raise DriverUnavailable(
-            f"no usable {LIBRARY_NAME} on this host; looked at " + ", ".join(tried),
+            f"no usable {LIBRARY_NAME} in {len(tried)} folders under {roots}{unusable}",
             hint="install the NVIDIA driver, or wait for the gpu-operator's driver container; where it lies "
             "elsewhere, name its root in the agent's settings",
         )
@@ -126,14 +129,14 @@ def load(library: Path) -> ctypes.CDLL:
 
 
 def _library_in(place: _Place) -> tuple[Path | None, str]:
-    """The library there, or what stands against it."""
+    """The library there, or what stands against the file there; neither when there is no file."""
     named = place.root / place.folder.lstrip("/") / LIBRARY_NAME
     try:
         found = resolve_inside(place.root, f"{place.folder}/{LIBRARY_NAME}")
         with found.open("rb") as stream:
             header = stream.read(20)
     except FileNotFoundError:
-        return None, f"{named} (not there)"
+        return None, ""
     except OSError as error:
         return None, f"{named} ({error.strerror or error})"
     objection = _elf_objection(header)

@@ -5,8 +5,8 @@ On SIGHUP the plugin ends all its servers and registers again under the same soc
 broken for that resource until it is restarted, while it goes on listing the old devices as healthy. So the plugin
 is held (SIGSTOP) over the gap: from the moment its sockets are gone until the kubelet lists none of its devices.
 
-A hold that falls between the removal of the sockets and the end of their connections would wait for ever, so a hold
-is limited, and repeated after letting go for a moment. A guardian process lets the plugin go on if this one dies.
+A stop can fall between the removal of the sockets and the end of their connections. Then the kubelet would wait for
+ever, so the plugin is let go for a moment and stopped again. A guardian process lets it go on if this one dies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from itertools import chain, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,12 +34,12 @@ PLUGIN = "nvidia-device-plugin"
 FEATURE_DISCOVERY = "gpu-feature-discovery"
 DCGM_EXPORTER = "dcgm-exporter"
 
-# The first hold is short, for the plugin may have been stopped before its connections ended. Each time it was let go
-# that becomes less likely, and the next hold may be longer: the plugin advances by LET_GO_SECONDS between two.
-HOLDS_SECONDS = (0.04, 0.08, 0.16, 0.32)
+HOLD_SECONDS = 0.3  # then the guardian is told again
+BLIND_HOLD_SECONDS = 0.04  # where it cannot be seen whether the connections have ended
 LET_GO_SECONDS = 0.002
 QUIET_SECONDS = 0.2
-START_SECONDS = 1.5  # a plugin that has been up for longer has looked at the GPUs
+YOUNG_SECONDS = 10.0  # a plugin that has been up for longer is not in its first look at the GPUs
+START_SECONDS = 1.5  # for which a young plugin without sockets is waited for
 _FIRST_POLL_SECONDS = 0.005  # of the kubelet, growing: it answers 100 calls a second
 _LAST_POLL_SECONDS = 0.02
 _POLL_GROWTH = 1.4
@@ -132,7 +131,7 @@ class NvidiaDevicePlugin:
             except KubeletUnavailable:
                 listed = frozenset()
             idle = (
-                listed >= set(map(resource_of, sockets)) if sockets else self._processes.age(plugin) > START_SECONDS
+                listed >= set(map(resource_of, sockets)) if sockets else self._processes.age(plugin) > YOUNG_SECONDS
             )
             if idle or self._clock.monotonic() >= deadline:
                 return sockets
@@ -191,22 +190,27 @@ class NvidiaDevicePlugin:
 
     async def _hold_over_gaps(self, hold: PluginHold, gaps: asyncio.Queue[frozenset[str]], deadline: float) -> None:
         while True:
-            served = {resource_of(name) for name in await gaps.get()}
-            longest = chain(HOLDS_SECONDS, repeat(HOLDS_SECONDS[-1]))
-            held = True
+            names = await gaps.get()
             try:
-                while held:
-                    if await self._none_listed(served, next(longest)):
-                        break
-                    hold.go_on()
-                    await self._clock.sleep(LET_GO_SECONDS)
-                    held = self._clock.monotonic() < deadline and hold.stop()
+                await self._hold_until_unlisted(hold, names, deadline)
             finally:
                 hold.go_on()
-            if not held:
-                logger.warning(
-                    "the device plugin went on before the kubelet had forgotten it", resources=sorted(served)
-                )
+
+    async def _hold_until_unlisted(self, hold: PluginHold, names: frozenset[str], deadline: float) -> None:
+        """The plugin is stopped, maybe too early: the kubelet only notices connections that have ended."""
+        served = {resource_of(name) for name in names}
+        while True:
+            connections = self._processes.unix_connections(hold.plugin)
+            ended = connections is not None and not connections & names
+            limit = BLIND_HOLD_SECONDS if connections is None else HOLD_SECONDS if ended else 0.0
+            if limit and await self._none_listed(served, limit):
+                return
+            if not ended:
+                hold.go_on()
+                await self._clock.sleep(LET_GO_SECONDS)
+            if self._clock.monotonic() >= deadline or not hold.stop():
+                logger.warning("the device plugin goes on, but the kubelet still lists it", resources=sorted(served))
+                return
 
     async def _none_listed(self, served: set[str], limit: float) -> bool:
         """Whether the kubelet lists nothing of the old connections, within the seconds of one hold."""

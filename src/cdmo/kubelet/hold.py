@@ -23,7 +23,7 @@ class PluginHold:
     """One reload's hold. The methods may be called from several threads; after `end` nothing is stopped any more."""
 
     def __init__(self, plugin: HostProcess, sockets: PluginSockets, abandoned: Sockets, guardian: Guardian) -> None:
-        self._plugin = plugin
+        self.plugin = plugin
         self._sockets = sockets
         self._abandoned = abandoned
         self._guardian = guardian
@@ -51,16 +51,16 @@ class PluginHold:
             if self._over or without(self._sockets.all(), self._abandoned):
                 return False
             try:
-                self._guardian.hold(self._plugin.descriptor)
+                self._guardian.hold(self.plugin.descriptor)
             except GuardianGone:
                 logger.warning("the guardian is gone: the device plugin is not held over its restart")
                 return False
-            return self._plugin.signal(signal.SIGSTOP)
+            return self.plugin.signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let the plugin go on; harmless when it was not stopped."""
         with self._lock:
-            self._plugin.signal(signal.SIGCONT)
+            self.plugin.signal(signal.SIGCONT)
             self._guardian.release()
 
     def end(self) -> None:

@@ -17,6 +17,7 @@ from cdmo.runtime.hostpaths import read_text
 
 _MAX_COMMAND_BYTES = 1 << 16
 _MAX_STATUS_BYTES = 1 << 16
+_CONNECTED = "03"  # SS_CONNECTED
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]{16})$", re.MULTILINE | re.ASCII)
 
 
@@ -96,6 +97,25 @@ class ProcessTable:
             return math.inf
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
+    def unix_connections(self, process: HostProcess) -> frozenset[str] | None:
+        """File names of the Unix sockets through which the process, as a server, has connections.
+
+        A server's end of a connection goes by the path of the socket it came in through, also when the file is gone
+        (proc_net_unix(5): column 6 is the state, 7 the inode, 8 the path). None when it cannot be told.
+        """
+        folder = self._proc / str(process.pid)
+        try:
+            own = set(map(_target, (folder / "fd").iterdir()))
+            lines = read_text(folder / "net/unix").splitlines()[1:]
+        except (OSError, ValueError):
+            return None
+        entries = [each for each in (line.split(maxsplit=7) for line in lines) if len(each) == 8]
+        return frozenset(
+            path.rpartition("/")[2]
+            for *_, state, inode, path in entries
+            if state == _CONNECTED and f"socket:[{inode}]" in own
+        )
+
     def _pids(self) -> list[int]:
         try:
             names = [each.name for each in self._proc.iterdir()]
@@ -110,3 +130,11 @@ class ProcessTable:
         except (OSError, ValueError):
             return ""
         return command.partition("\0")[0].rpartition("/")[2]
+
+
+def _target(descriptor: Path) -> str:
+    """What a descriptor in /proc is of; empty when it was closed while they were listed."""
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return ""

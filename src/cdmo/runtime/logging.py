@@ -7,11 +7,16 @@ import sys
 
 import structlog
 
+from cdmo.errors import BadSettings
+
+LEVELS = ("debug", "info", "warning", "error")
 LONGEST_VALUE = 2048  # characters; what comes from outside may be of any length
 
 
 def configure_logging(process: str, level: str) -> None:
-    """Set up structlog for this process. `level` is one of debug, info, warning, error."""
+    """Set up structlog for this process. `level` is one of LEVELS. Raises BadSettings."""
+    if level.lower() not in LEVELS:
+        raise BadSettings(f"there is no log level {level[:32]!r}", hint=f"choose one of {', '.join(LEVELS)}")
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -1,0 +1,148 @@
+"""The fence: taint, label, proof; and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cdmo.agent.fence import Fence, FenceLimits, carries_fence
+from cdmo.errors import ClusterUnavailable, Denied, FenceLapsed
+from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
+from tests.fakes.clock import HastyClock
+from tests.fakes.hardware import fake_gpus
+from tests.fakes.node import FakeNode
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode(fake_gpus())
+
+
+@pytest.fixture
+def clock() -> HastyClock:
+    return HastyClock()
+
+
+@pytest.fixture
+def fence(node: FakeNode, clock: HastyClock) -> Fence:
+    return Fence(node, node.name, clock, FenceLimits())
+
+
+def at_call(node: FakeNode, call: str, number: int, act: Callable[[], None]) -> None:
+    """Do something when the call is made for this time."""
+    seen = 0
+
+    def noted(made: str) -> None:
+        nonlocal seen
+        seen += made == call
+        if made == call and seen == number:
+            act()
+
+    node.on_call = noted
+
+
+async def test_it_goes_up_taint_first_and_is_proved_at_every_api_server(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    assert node.fenced
+    assert [each.key for each in node.info.taints] == [REPARTITIONING_TAINT]
+    assert node.calls.index("set_taint") < node.calls.index("fence") < node.calls.index("probe")
+    assert node.calls.count("probe") == 2
+    assert await fence.is_up()
+
+
+async def test_binds_that_were_already_admitted_get_a_moment_to_settle(fence: Fence, clock: HastyClock) -> None:
+    await fence.raise_()
+    assert clock.slept == [FenceLimits().settle]
+
+
+async def test_it_is_waited_for_until_it_is_live(node: FakeNode, fence: Fence, clock: HastyClock) -> None:
+    node.policy_installed = False
+    at_call(node, "probe", 7, lambda: setattr(node, "policy_installed", True))
+    await fence.raise_()
+    assert max(clock.slept) <= 0.1
+
+
+async def test_it_lapses_when_no_policy_answers_within_the_limit(
+    node: FakeNode, fence: Fence, clock: HastyClock
+) -> None:
+    node.policy_installed = False
+    began = clock.monotonic()
+    with pytest.raises(FenceLapsed, match="was not live after 10 s at API server https://one") as raised:
+        await fence.raise_()
+    assert "ValidatingAdmissionPolicy cdmo-fence" in raised.value.hint
+    assert clock.monotonic() - began < 25.0
+
+
+async def test_an_api_server_that_is_busy_is_asked_again_and_named_when_it_stays_so(
+    node: FakeNode, fence: Fence
+) -> None:
+    node.fails["probe"] = [ClusterUnavailable("busy")] * 3
+    await fence.raise_()
+    node.fails["probe"] = [ClusterUnavailable("busy")] * 10_000
+    with pytest.raises(FenceLapsed, match=r"\(busy\)"):
+        await fence.raise_()
+
+
+async def test_a_probe_that_is_not_allowed_is_no_proof(node: FakeNode, fence: Fence) -> None:
+    node.fails["probe"] = [Denied("RBAC")]
+    with pytest.raises(Denied):
+        await fence.raise_()
+
+
+async def test_a_fence_that_somebody_removed_is_found_out(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    await fence.verify()
+    node.policy_installed = False
+    with pytest.raises(FenceLapsed, match="bindings to node gpu-1 were possible") as raised:
+        await fence.verify()
+    assert FENCE_LABEL in raised.value.hint
+
+
+async def test_it_comes_down_label_first_and_is_proved_gone_before_the_taint_goes(
+    node: FakeNode, fence: Fence
+) -> None:
+    await fence.raise_()
+    node.calls.clear()
+    await fence.lower()
+    assert node.calls == ["unfence", "probe", "probe", "remove_taint"]
+    assert not carries_fence(node.info)
+    assert not await fence.is_up()
+
+
+async def test_lowering_what_another_agent_left_up_asks_for_the_servers_first(node: FakeNode, fence: Fence) -> None:
+    await node.set_labels("gpu-1", {FENCE_LABEL: FENCE_VALUE})
+    node.calls.clear()
+    await fence.lower()
+    assert node.calls[:2] == ["api_servers", "unfence"]
+    assert not carries_fence(node.info)
+
+
+async def test_lowering_nothing_is_fine(node: FakeNode, fence: Fence) -> None:
+    await fence.lower()
+    assert not carries_fence(node.info)
+
+
+async def test_the_taint_goes_even_when_the_end_of_the_fence_cannot_be_proved(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    node.fails["probe"] = [Denied("RBAC")]
+    with pytest.raises(Denied):
+        await fence.lower()
+    assert not carries_fence(node.info)
+
+
+async def test_a_label_that_cannot_be_removed_keeps_the_taint_too(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    node.fails["unfence"] = [ClusterUnavailable("no answer")]
+    with pytest.raises(ClusterUnavailable):
+        await fence.lower()
+    assert [each.key for each in node.info.taints] == [REPARTITIONING_TAINT]
+
+
+async def test_label_or_taint_alone_count_as_a_fence(node: FakeNode, fence: Fence) -> None:
+    assert not await fence.is_up()
+    await node.set_taint("gpu-1", REPARTITIONING_TAINT, "NoSchedule")
+    assert await fence.is_up()
+    await node.remove_taint("gpu-1", REPARTITIONING_TAINT)
+    await node.set_labels("gpu-1", {FENCE_LABEL: FENCE_VALUE})
+    assert await fence.is_up()

@@ -1,0 +1,140 @@
+"""From mirrors to a snapshot: what counts as pending, as managed, as alive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from msgspec.structs import replace as changed
+
+from cdmo.api.v1alpha1 import Condition, GpuLayout, MigNode, MigNodeSpec, Mode, PlacedProfile
+from cdmo.controller.state import Heartbeats, is_pending, take_snapshot, view_of
+from cdmo.model.cluster import PodInfo
+from cdmo.model.names import PARTITIONING_LABEL
+from cdmo.model.policy import Policy
+from cdmo.model.snapshot import Snapshot
+from tests.builders import BUS, assigned, at, h100, node, pod
+from tests.controller.bench import BEAT, Bench, mignode_of
+from tests.fakes.clock import VirtualClock
+
+WAITING = pod("train", "3g.40gb")
+
+
+def with_condition(status: str, reason: str, kind: str = "Ready") -> MigNode:
+    mignode = mignode_of(node("gpu-1", [h100()]))
+    condition = Condition(type=kind, status=status, reason=reason, message="a sentence")
+    return changed(mignode, status=changed(mignode.status, conditions=(condition,)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(WAITING, unschedulable=False),
+        replace(WAITING, node_name="gpu-1"),
+        replace(WAITING, phase="Succeeded"),
+        replace(WAITING, gated=True),
+        replace(WAITING, terminating=True),
+        replace(WAITING, scheduler_name="volcano"),
+        replace(WAITING, requests={"cpu": 1000, "nvidia.com/gpu": 1}),
+    ],
+    ids=["not-judged", "bound", "finished", "gated", "terminating", "other-scheduler", "no-slices"],
+)
+def test_only_a_pod_the_scheduler_found_no_place_for_is_pending(other: PodInfo) -> None:
+    assert is_pending(WAITING, Policy())
+    assert not is_pending(other, Policy())
+
+
+def test_a_node_is_managed_while_it_has_the_label_and_the_mode() -> None:
+    view = node("gpu-1", [h100()])
+    mignode = mignode_of(view)
+    assert view_of(view.node, mignode, True).managed
+    assert not view_of(replace(view.node, labels={}), mignode, True).managed
+    assert not view_of(replace(view.node, labels={PARTITIONING_LABEL: "none"}), mignode, True).managed
+    assert not view_of(view.node, changed(mignode, spec=MigNodeSpec(mode=Mode.DISABLED)), True).managed
+
+
+def test_a_view_shows_what_was_asked_and_what_is_there() -> None:
+    built = node("gpu-1", [h100(slices={"1g.10gb@6": "ml/old"}, desired=["1g.10gb@6", "3g.40gb@0"])])
+    seen = view_of(built.node, mignode_of(built), True)
+    assert seen.desired == {BUS[0]: (at("3g.40gb@0"), at("1g.10gb@6"))}
+    assert seen.gpus == built.gpus
+    assert seen.models == built.models
+
+
+@pytest.mark.parametrize("reason", ["DriverUnavailable", "DevicePluginStuck", "KubeletUnavailable"])
+def test_an_unwell_node_says_why(reason: str) -> None:
+    assert view_of(node("gpu-1").node, with_condition("False", reason), True).problem == "a sentence"
+
+
+@pytest.mark.parametrize("reason", ["ChangeFailed", "BadSpec"])
+def test_a_failed_change_and_a_bad_spec_are_planned_around(reason: str) -> None:
+    assert view_of(node("gpu-1").node, with_condition("False", reason), True).problem == ""
+
+
+def test_a_condition_that_does_not_speak_of_readiness_is_no_problem() -> None:
+    assert view_of(node("gpu-1").node, with_condition("True", "Ready"), True).problem == ""
+    assert view_of(node("gpu-1").node, with_condition("False", "Idle", "Repartitioning"), True).problem == ""
+
+
+def test_a_spec_that_contradicts_itself_stops_planning_on_that_node_with_its_field() -> None:
+    mignode = mignode_of(node("gpu-1", [h100()]))
+    twice = GpuLayout(pci_bus_id=BUS[0], layout=(PlacedProfile(profile_id=19, start=0),) * 2)
+    seen = view_of(node("gpu-1").node, changed(mignode, spec=MigNodeSpec(gpus=(twice,))), True)
+    assert seen.desired == {}
+    assert "spec.gpus[0].layout" in seen.problem
+
+
+def test_heartbeats_are_timed_by_our_own_clock_whatever_they_say() -> None:
+    clock = VirtualClock()
+    heartbeats = Heartbeats(clock, silent_after=45.0)
+    mignode = mignode_of(node("gpu-1"))
+    future = changed(BEAT, heartbeat="2199-01-01T00:00:00Z")
+    ahead = changed(mignode, status=changed(mignode.status, agent=future))
+    past = changed(mignode, status=changed(mignode.status, agent=BEAT))
+    assert heartbeats.silent_for(ahead) == 0.0
+    clock.jump(44.0)
+    assert heartbeats.alive(ahead)
+    clock.jump(1.0)
+    assert not heartbeats.alive(ahead)
+    assert heartbeats.alive(past)  # it changed: the agent lives, though its clock was set back
+
+
+def test_a_node_without_an_agent_is_not_alive() -> None:
+    mignode = mignode_of(node("gpu-1"))
+    assert not Heartbeats(VirtualClock(), 45.0).alive(changed(mignode, status=changed(mignode.status, agent=None)))
+
+
+def test_a_node_that_went_and_came_back_is_heard_anew() -> None:
+    clock = VirtualClock()
+    heartbeats = Heartbeats(clock, silent_after=45.0)
+    mignode = mignode_of(node("gpu-1"))
+    heartbeats.silent_for(mignode)
+    clock.jump(100.0)
+    heartbeats.keep({})
+    assert heartbeats.silent_for(mignode) == 0.0
+
+
+def shot(bench: Bench) -> Snapshot:
+    return take_snapshot(bench.mirrors, bench.heartbeats, bench.promises, Policy(), now=5.0)
+
+
+def test_a_snapshot_holds_gpu_nodes_pending_and_bound_pods_and_promises() -> None:
+    old, far = pod("old", "1g.10gb", on="gpu-1"), pod("far", "1g.10gb", on="elsewhere")
+    done = pod("done", "1g.10gb", on="gpu-1", phase="Succeeded")
+    bench = Bench(node("gpu-1", [h100()]), pods=[WAITING, old, far, done])
+    bench.nodes["plain"] = node("plain").node
+    bench.promises.keep([assigned("train", "gpu-1", "3g.40gb@4")], 0.0)
+    snapshot = shot(bench)
+    assert [each.node.name for each in snapshot.nodes] == ["gpu-1"]
+    assert snapshot.pending == (WAITING,)
+    assert snapshot.bound == (old,)
+    assert snapshot.assignments == (assigned("train", "gpu-1", "3g.40gb@4"),)
+    assert snapshot.now == 5.0
+
+
+@pytest.mark.parametrize("kind", ["pods", "nodes", "mignodes"])
+def test_mirrors_are_synced_when_all_are(kind: str) -> None:
+    bench = Bench()
+    assert bench.mirrors.synced()
+    bench.synced[kind] = False
+    assert not bench.mirrors.synced()
