@@ -26,9 +26,7 @@ def observer(rig: Rig) -> Observer:
 
 
 def states(observation: Observation) -> dict[Placement, DeviceState]:
-    return {
-        each.placement: observation.state_of(each) for gpu in observation.driver.gpus for each in gpu.instances
-    }
+    return {each.placement: observation.state_of(each) for gpu in observation.driver.gpus for each in gpu.instances}
 
 
 async def test_a_slice_is_in_use_by_its_pod_by_a_process_or_idle(rig: Rig) -> None:

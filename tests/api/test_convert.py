@@ -92,7 +92,8 @@ def test_a_gpu_with_a_problem_is_not_healthy() -> None:
 
 
 def test_a_gpu_listed_twice_is_a_bad_spec_that_names_the_field() -> None:
-    with pytest.raises(BadSpec, match=rf"MigNode gpu-1 spec\.gpus\[1\]\.pciBusId: {BUS[0]} is listed twice") as raised:
+    sentence = rf"MigNode gpu-1 spec\.gpus\[1\]\.pciBusId: {BUS[0]} is listed twice"
+    with pytest.raises(BadSpec, match=sentence) as raised:
         layouts_from_spec(with_spec(layout(BUS[0]), layout(BUS[0], (9, 0))))
     assert raised.value.hint
 

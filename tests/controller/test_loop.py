@@ -99,9 +99,7 @@ async def test_a_hand_broken_spec_is_written_anew_with_every_slice_in_use() -> N
     bench = Bench(node("gpu-1", [h100(slices={"3g.40gb@4": "ml/old", "1g.10gb@0": IDLE})]))
     overlapping = (PlacedProfile(profile_id=9, start=4), PlacedProfile(profile_id=0, start=0))
     mignode = bench.api.nodes["gpu-1"]
-    bench.api.set_spec(
-        "gpu-1", changed(mignode.spec, gpus=(GpuLayout(pci_bus_id=BUS[0], layout=overlapping),))
-    )
+    bench.api.set_spec("gpu-1", changed(mignode.spec, gpus=(GpuLayout(pci_bus_id=BUS[0], layout=overlapping),)))
     bench.pods["ml/new"] = pod("new", "3g.40gb")
     await bench.loop.round()
     assert bench.specs()["gpu-1"][BUS[0]] == [(9, 0), (9, 4)]

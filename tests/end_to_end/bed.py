@@ -201,7 +201,7 @@ class Bed:
             assert not carries_fence(host), f"node {name} is still fenced"
 
     @asynccontextmanager
-    async def extra_node(self, name: str, *cards: str) -> AsyncIterator[SimulatedNode]:
+    async def extra_node(self, name: str, *cards: str, may_lose_pods: bool = False) -> AsyncIterator[SimulatedNode]:
         """One more node, without label and without agent; inside the block it is one of the cluster's."""
         number = 100 + sum(name.encode())
         setup = NodeSetup(
@@ -217,7 +217,8 @@ class Bed:
         try:
             await self.view.wait(f"node {name} is registered", lambda: self.view.nodes[name].ready, limit=SOON)
             yield node
-            self.check_unharmed()
+            if not may_lose_pods:
+                self.check_unharmed()
         finally:
             await self._remove_node(name)
 

@@ -19,7 +19,6 @@ from cdmo_harness.local_cluster import CDMO
 from rich.console import Console
 
 from cdmo.api.v1alpha1 import MigNode
-
 from tests.end_to_end.bed import SOON, Bed
 
 # The first of these tests on a machine downloads about 25 MB.

@@ -15,8 +15,8 @@ from cdmo.model.reasons import EventReason
 class FakeMigNodes:
     """A MigNodeApi. Every write gets a new resourceVersion; the generation grows with the spec alone.
 
-    `calls` notes each call, `before_write` runs before a write is judged (somebody else may write then), and
-    `fails[call]` holds errors to raise, one a call.
+    `calls` notes each call, `before_write` runs before a spec's write is judged (somebody else may write then),
+    `on_status` after a status was written, and `fails[call]` holds errors to raise, one a call.
     """
 
     def __init__(self, *nodes: MigNode) -> None:
@@ -24,6 +24,8 @@ class FakeMigNodes:
         self.nodes: dict[str, MigNode] = {}
         self.calls: list[str] = []
         self.before_write: Callable[[str], None] = lambda _: None
+        self.on_status: Callable[[MigNodeStatus], None] = lambda _: None
+        self.statuses: list[MigNodeStatus] = []  # every one that an agent wrote
         self.fails: dict[str, list[ClusterError]] = {}
         for each in nodes:
             self.put(each)
@@ -65,7 +67,10 @@ class FakeMigNodes:
     async def write_status(self, name: str, status: MigNodeStatus) -> MigNode:
         self._called("write_status", name)
         self._existing(name)
-        return self.set_status(name, status)
+        self.statuses.append(status)
+        stored = self.set_status(name, status)
+        self.on_status(status)
+        return stored
 
     def _called(self, call: str, name: str) -> None:
         self.calls.append(f"{call} {name}")

@@ -34,7 +34,11 @@ def test_a_line_says_process_level_time_and_what_happened(capsys: pytest.Capture
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "process": "agent", "level": "warning", "event": "the fence lapsed", "node": "gpu-1", "seconds": 0.5
+        "process": "agent",
+        "level": "warning",
+        "event": "the fence lapsed",
+        "node": "gpu-1",
+        "seconds": 0.5,
     }
 
 

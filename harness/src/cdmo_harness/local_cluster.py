@@ -92,16 +92,34 @@ class LocalCluster:
 
     def start(self) -> None:
         """Control plane, CDMO's manifests, nodes. Agents and controllers are started apart."""
-        self.control_plane.start()
         try:
-            self._library = build_library(cache_root(os.environ) / "nvml")
-            manifests.install(self.control_plane.api)
-            with ThreadPoolExecutor(max_workers=len(self._specs) or 1) as pool:
-                for node in pool.map(self._start_node, self._specs, range(len(self._specs))):
-                    self.nodes[node.setup.name] = node
+            self.start_control_plane()
+            self.install_manifests()
+            self.start_nodes()
         except BaseException:
             self.stop()
             raise
+
+    def start_control_plane(self) -> None:
+        """etcd, API server, controller manager, scheduler."""
+        self.control_plane.start()
+
+    def install_manifests(self) -> None:
+        """CRD, fence policy, RBAC."""
+        manifests.install(self.control_plane.api)
+
+    def start_nodes(self) -> None:
+        """All nodes at once. Those that started are known, and will be stopped, also when one does not."""
+        self._library = build_library(cache_root(os.environ) / "nvml")
+        with ThreadPoolExecutor(max_workers=len(self._specs) or 1) as pool:
+            starts = [pool.submit(self._start_node, spec, number) for number, spec in enumerate(self._specs)]
+        failures = [error for each in starts if (error := each.exception()) is not None]
+        for each in starts:
+            if each.exception() is None:
+                node = each.result()
+                self.nodes[node.setup.name] = node
+        if failures:
+            raise failures[0]
 
     def stop(self) -> None:
         """End every process that was started here, newest kind first."""

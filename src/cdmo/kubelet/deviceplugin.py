@@ -38,7 +38,9 @@ HOLD_SECONDS = 0.3  # then the guardian is told again
 BLIND_HOLD_SECONDS = 0.04  # where it cannot be seen whether the connections have ended
 LET_GO_SECONDS = 0.002
 QUIET_SECONDS = 0.2
-YOUNG_SECONDS = 10.0  # a plugin that has been up for longer is not in its first look at the GPUs
+# A plugin that has been up for longer is taken to be past its first look at the GPUs: one that has nothing to serve
+# has no sockets either, and would else be waited for in vain at the first cut of a fresh node.
+YOUNG_SECONDS = 3.0
 START_SECONDS = 1.5  # for which a young plugin without sockets is waited for
 _FIRST_POLL_SECONDS = 0.005  # of the kubelet, growing: it answers 100 calls a second
 _LAST_POLL_SECONDS = 0.02

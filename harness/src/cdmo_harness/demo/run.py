@@ -15,10 +15,10 @@ from cdmo_harness.demo.answer import answer, as_json, as_tables
 from cdmo_harness.demo.evidence import problems
 from cdmo_harness.demo.live import Screen
 from cdmo_harness.demo.scenario import Scenario
-from cdmo_harness.demo.stage import Stage, StagedCluster, running, save_logs
+from cdmo_harness.demo.stage import Stage, running, save_logs
 from cdmo_harness.demo.steps import Steps
 from cdmo_harness.errors import HarnessError
-from cdmo_harness.local_cluster import CDMO
+from cdmo_harness.local_cluster import CDMO, LocalCluster
 from cdmo_harness.observer import ClusterView
 from cdmo_harness.run_folder import cleanup_leftovers
 
@@ -49,7 +49,7 @@ class Demo:
         self.answered = False
         self._options = options
         self._steps = steps
-        self._cluster = StagedCluster(binaries, device_plugin=options.device_plugin, keep_files=options.keep)
+        self._cluster = LocalCluster(binaries, device_plugin=options.device_plugin, keep_files=options.keep)
         self._terminated = False
 
     async def run(self) -> int:

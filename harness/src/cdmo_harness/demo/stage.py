@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from cdmo_harness.demo.steps import Steps
 from cdmo_harness.demo.waves import CLEARML_NAMESPACE
 from cdmo_harness.errors import ControlPlaneError, ProcessError
 from cdmo_harness.local_cluster import LocalCluster
-from cdmo_harness.nvml_build import build_library
 from cdmo_harness.observer import ClusterView
 
 QUEUES = manifests.REPOSITORY / "examples" / "01-clearml-queues" / "values.yaml"
@@ -38,43 +36,18 @@ _ACCOUNT_LIMIT = 30.0
 _Result = TypeVar("_Result")
 
 
-class StagedCluster(LocalCluster):
-    """A local cluster whose start can be watched, and interrupted between its parts."""
-
-    def start_control_plane(self) -> None:
-        """etcd, API server, controller manager, scheduler."""
-        self.control_plane.start()
-
-    def install_manifests(self) -> None:
-        """CRD, fence policy, RBAC."""
-        manifests.install(self.control_plane.api)
-
-    def start_nodes(self) -> None:
-        """All nodes at once. Those that started are known, and will be stopped, also when one does not."""
-        self._library = build_library(cache_root(os.environ) / "nvml")
-        with ThreadPoolExecutor(max_workers=len(self._specs)) as pool:
-            starts = [pool.submit(self._start_node, spec, number) for number, spec in enumerate(self._specs)]
-        failures = [error for each in starts if (error := each.exception()) is not None]
-        for each in starts:
-            if each.exception() is None:
-                node = each.result()
-                self.nodes[node.setup.name] = node
-        if failures:
-            raise failures[0]
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Everything that the scenario needs, running."""
 
-    cluster: StagedCluster
+    cluster: LocalCluster
     view: ClusterView
     glue: ClearmlGlue
     kubectl: Path
 
 
 @asynccontextmanager
-async def running(cluster: StagedCluster, steps: Steps, on_failure: Callable[[], None]) -> AsyncIterator[Stage]:
+async def running(cluster: LocalCluster, steps: Steps, on_failure: Callable[[], None]) -> AsyncIterator[Stage]:
     """The cluster with CDMO at work on every node, and ClearML's glue; all stopped at the end of the block.
 
     `on_failure` is called when something fails, here or in the block, while the cluster is still there.
@@ -139,7 +112,7 @@ def check_processes(cluster: LocalCluster) -> None:
             )
 
 
-async def _start(cluster: StagedCluster, steps: Steps) -> None:
+async def _start(cluster: LocalCluster, steps: Steps) -> None:
     with steps.doing("control plane: etcd and Kubernetes on loopback"):
         await to_the_end(cluster.start_control_plane)
     with steps.doing("CDMO's manifests: CRD, fence policy, RBAC"):
@@ -148,7 +121,7 @@ async def _start(cluster: StagedCluster, steps: Steps) -> None:
         await to_the_end(cluster.start_nodes)
 
 
-async def _hand_over(cluster: StagedCluster, view: ClusterView, steps: Steps) -> None:
+async def _hand_over(cluster: LocalCluster, view: ClusterView, steps: Steps) -> None:
     """What the page tells the administrator to do, and what its chart would start."""
     with steps.doing(f"kubectl label nodes --all {PARTITIONING_LABEL}={PARTITIONING_VALUE}"):
         for name in cluster.nodes:
@@ -163,7 +136,7 @@ async def _hand_over(cluster: StagedCluster, view: ClusterView, steps: Steps) ->
         )
 
 
-def _all_reported(cluster: StagedCluster, view: ClusterView) -> bool:
+def _all_reported(cluster: LocalCluster, view: ClusterView) -> bool:
     check_processes(cluster)
     return all(_reported(view.mignodes[name]) for name in cluster.nodes)
 
@@ -173,7 +146,7 @@ def _reported(node: MigNode) -> bool:
     return ready and bool(node.status.gpus)
 
 
-async def _make_namespace(cluster: StagedCluster, view: ClusterView) -> None:
+async def _make_namespace(cluster: LocalCluster, view: ClusterView) -> None:
     """ClearML's namespace. Pods are refused in it until the controller manager has made its ServiceAccount."""
     api = cluster.control_plane.api
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CLEARML_NAMESPACE}}
