@@ -45,7 +45,10 @@ async def test_a_pull_while_the_quiet_time_runs_is_part_of_the_coming_round() ->
     trigger.pull()
     await clock.advance(0.05)
     await waiting
-    assert not trigger._pulled.is_set()
+    another = asyncio.create_task(trigger.wait(60.0))
+    await asyncio.sleep(0)
+    assert not another.done()
+    another.cancel()
 
 
 async def test_without_a_pull_the_limit_makes_a_round() -> None:

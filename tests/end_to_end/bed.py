@@ -209,6 +209,7 @@ class Bed:
             kubeconfig=self.cluster.control_plane.kubeconfig_for_node(name),
             library=build_library(cache_root(os.environ) / "nvml"),
             gpus=NodeSpec(name, cards).gpus(number),
+            status_period=1.0,  # what is cut before CDMO comes is offered by the kubelet alone, at its next tick
             seed=number,
         )
         node = SimulatedNode(setup, self.cluster.control_plane.directory)
