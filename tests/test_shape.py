@@ -22,8 +22,21 @@ ELSEWHERE = {
     "cli/crd": "the verb: tests/cli/test_app.py",
     "cli/discover": "the verb: tests/cli/test_app.py and tests/hardware/test_discovery.py",
     "hardware/port": "protocols: tests/contract hold both sides to them",
+    "hardware/nvml_values": "small readers behind tests/hardware/test_nvml.py",
+    "kube/client": "wiring of kube's parts: tests/kube/test_contract_*.py and tests/end_to_end use it",
     "kube/port": "protocols: tests/kube/test_contract_*.py hold the adapters to them",
+    "kubelet/hold": "how the plugin is held: tests/kubelet/test_reload.py and test_deviceplugin.py",
     "kubelet/port": "protocols: their adapters' tests",
+    "model/gpu": "values alone",
+    "model/plan": "values alone",
+    "model/policy": "values alone",
+    "model/reasons": "values alone",
+    "model/snapshot": "values alone",
+    "planner/fit": "a part of one algorithm: tests/planner/test_choice.py and test_properties.py",
+    "planner/ledger": "a part of one algorithm: tests/planner/test_layouts.py and test_properties.py",
+    "planner/reasons": "sentences: tests/planner/test_waiting.py",
+    "planner/shape": "a part of one algorithm: tests/planner/test_layouts.py and test_properties.py",
+    "version": "one value: tests/tools/test_check_changelog.py and tests/cli/test_app.py",
 }
 
 

@@ -10,7 +10,7 @@ from cdmo.controller.publish import Publisher, spec_after
 from cdmo.errors import ClusterUnavailable, Denied
 from cdmo.model.gpu import Placement
 from cdmo.model.plan import GpuChange, Plan
-from tests.builders import BUS, h100, node
+from tests.builders import BUS, IDLE, h100, node
 from tests.controller.bench import mignode_of
 from tests.fakes.mignodes import FakeMigNodes
 
@@ -75,9 +75,9 @@ async def test_a_new_instance_in_the_status_costs_a_round() -> None:
 
 
 async def test_a_slice_that_came_into_use_costs_a_round() -> None:
-    api = FakeMigNodes(mignode_of(node("gpu-1", [h100(slices={"3g.40gb@0": "ml/old"})])))
+    api = FakeMigNodes(mignode_of(node("gpu-1", [h100(slices={"3g.40gb@0": IDLE})])))
     seen = dict(api.nodes)
-    seen["gpu-1"] = mignode_of(node("gpu-1", [h100()]))
+    api.set_status("gpu-1", mignode_of(node("gpu-1", [h100(slices={"3g.40gb@0": "ml/old"})])).status)
     assert await publish(api, change(), seen=seen) == {"gpu-1"}
 
 
