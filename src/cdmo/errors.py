@@ -25,6 +25,7 @@
     │   └── DriverFault          anything else the driver said                            (retryable)
     ├── KubeletError             the kubelet's sockets
     │   ├── KubeletUnavailable   socket missing or not answering                          (retryable)
+    │   ├── PluginAbsent         no device plugin runs here: it will enumerate when it starts
     │   └── PluginStuck          the device plugin did not come back as NVML says
     └── ChangeStopped            a change to a node was stopped before it could do harm
         ├── GuardRefused         what would be destroyed is, or may be, in use
@@ -161,6 +162,10 @@ class KubeletUnavailable(KubeletError):
     """The socket is missing or does not answer."""
 
     retryable = True
+
+
+class PluginAbsent(KubeletError):
+    """No device plugin runs on this node. It will enumerate when it starts."""
 
 
 class PluginStuck(KubeletError):

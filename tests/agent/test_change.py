@@ -184,6 +184,15 @@ async def test_when_the_plugin_is_back_the_same_change_ends_and_unfences(rig: Ri
     assert rig.layout() == {THREE_LOW}
 
 
+async def test_without_a_device_plugin_nothing_is_offered_and_its_pod_may_come_back(rig: Rig) -> None:
+    rig.node.plugin_runs = False
+    outcome = await run(rig, THREE_LOW)
+    assert outcome.result is Result.APPLIED
+    assert "no process nvidia-device-plugin runs" in outcome.message
+    assert not any(rig.node.info.allocatable.values())
+    assert not carries_fence(rig.node.info)
+
+
 async def test_a_full_disk_stops_the_change_before_anything_is_touched(tmp_path: Path) -> None:
     rig = Rig(tmp_path, SEVEN)
     (tmp_path / "journal.json.new").mkdir()
@@ -221,7 +230,7 @@ async def test_a_driver_that_fails_while_it_is_looked_at_inside_the_fence_change
 
 async def test_nothing_left_to_do_inside_the_fence_is_no_change(rig: Rig) -> None:
     outcome = await run(rig, SEVEN)
-    assert (outcome.result, outcome.message) == (Result.REFUSED, "nothing is left to do")
+    assert (outcome.result, outcome.message) == (Result.UNNEEDED, "")
     assert "reload" not in rig.node.calls
 
 

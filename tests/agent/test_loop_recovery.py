@@ -71,6 +71,14 @@ async def test_a_fence_found_up_at_the_start_is_lowered(bench: AgentBench) -> No
     assert bench.rig.layout() == {THREE_LOW}
 
 
+async def test_a_fence_without_a_journal_is_lowered_although_the_driver_does_not_answer(bench: AgentBench) -> None:
+    await left_fenced(bench)
+    bench.gpus.fail("read", DriverUnavailable("not loaded yet"))
+    await bench.round()
+    assert not carries_fence(bench.node.info)
+    assert bench.condition().reason == "DriverUnavailable"
+
+
 async def test_a_fence_is_lowered_also_when_the_label_is_gone(bench: AgentBench) -> None:
     bench.label()
     await left_fenced(bench)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cdmo.errors import CdmoError, PluginStuck
+from cdmo.errors import CdmoError, PluginAbsent, PluginStuck
 from cdmo.hardware.port import GpuReader
 from cdmo.kubelet.port import PodDevices
 from cdmo.model.cluster import NodeInfo, PodInfo, Taint
@@ -29,6 +29,7 @@ class FakeNode:
     listed: dict[str, frozenset[str]] = field(default_factory=dict)  # what the kubelet last heard from the plugin
     policy_installed: bool = True
     plugin_comes_back: bool = True
+    plugin_runs: bool = True
     calls: list[str] = field(default_factory=list)
     fails: dict[str, list[CdmoError]] = field(default_factory=dict)
     on_call: Callable[[str], None] = lambda _: None
@@ -126,6 +127,8 @@ class FakeNode:
 
     async def reload(self, expected: Mapping[str, frozenset[str]]) -> None:
         self._called("reload")
+        if not self.plugin_runs:
+            raise PluginAbsent("no process nvidia-device-plugin runs on this node")
         if not self.plugin_comes_back:
             raise PluginStuck("the device plugin did not come back", hint="restart the kubelet")
         self.listed = self.enumerate()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from cdmo.errors import KubeletUnavailable, PluginStuck
+from cdmo.errors import KubeletUnavailable, PluginAbsent, PluginStuck
 from cdmo.kubelet.deviceplugin import NvidiaDevicePlugin
 from cdmo.kubelet.port import PodResources
 from cdmo.kubelet.processes import ProcessTable
@@ -161,7 +161,7 @@ async def test_a_plugin_that_dies_while_it_looks_is_said_to_have_ended(node: Nod
 async def test_without_a_plugin_there_is_nothing_to_reload(node: NodeFolder) -> None:
     async with plugin_of(node, SocketKubelet(node.sockets, {})) as plugin:
         assert not plugin.running()
-        with pytest.raises(PluginStuck, match="no process nvidia-device-plugin"):
+        with pytest.raises(PluginAbsent, match="no process nvidia-device-plugin"):
             await plugin.reload({})
 
 

@@ -30,7 +30,7 @@ from cdmo.agent.fence import Fence
 from cdmo.agent.journal import Journal
 from cdmo.agent.observe import Observation, Observer
 from cdmo.agent.steps import Steps
-from cdmo.errors import CdmoError, FenceLapsed, GuardRefused, PluginStuck
+from cdmo.errors import CdmoError, FenceLapsed, GuardRefused, PluginAbsent, PluginStuck
 from cdmo.kube.port import FenceApi
 from cdmo.kubelet.port import DevicePlugin
 from cdmo.model.cluster import PodInfo
@@ -63,6 +63,7 @@ class Result(StrEnum):
     """How a change ended."""
 
     APPLIED = "Applied"
+    UNNEEDED = "Unneeded"  # inside the fence nothing was left to do
     UNDONE = "Undone"  # a step failed; what was done before it was taken back
     REFUSED = "Refused"  # the guard, or a pod that did not become quiet: nothing was touched
     FAILED = "Failed"  # the fence did not rise, or the plugin did not come back
@@ -140,7 +141,7 @@ class NodeChange:
             await self._fence.raise_()
             steps = await self._decide_fenced(decide, run)
             if not steps.steps and not reload_anyway:
-                raise GuardRefused("; ".join((*steps.held_back, *run.notes)) or "nothing is left to do")
+                return await self._give_up(GuardRefused("; ".join(steps.held_back)) if steps.held_back else None, run)
             self._progress.entered(Phase.JOURNAL)
             self._journal.write(steps.steps, boot_id)
         except CdmoError as failure:
@@ -193,10 +194,15 @@ class NodeChange:
             driver = await self._observer.driver()
             await self._applier.ensure_device_nodes(driver)
             expected = Observation(driver, {}).expected_devices()
-            await self._plugin.reload(expected)
+            counts = {resource: len(ids) for resource, ids in expected.items()}
+            try:
+                await self._plugin.reload(expected)
+            except PluginAbsent as absent:
+                counts = {}
+                run.notes.append(str(absent))
             run.reload_seconds = self._clock.monotonic() - began
             self._progress.entered(Phase.PUBLISH)
-            await self.publish({resource: len(ids) for resource, ids in expected.items()})
+            await self.publish(counts)
         except CdmoError as failure:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         lapsed = await self._lower(run)
@@ -233,17 +239,22 @@ class NodeChange:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         return lapsed
 
-    async def _give_up(self, failure: CdmoError, run: _Run) -> Outcome:
+    async def lower_leftover_fence(self) -> None:
+        """Lower a fence that stands although no change is under way. Raises ClusterError."""
+        await self._fence.lower()
+
+    async def _give_up(self, failure: CdmoError | None, run: _Run) -> Outcome:
         """Nothing was touched by this change: lower the fence and say why; not so when an earlier one has to end."""
         if self._journal.read() is not None:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
-        refused = isinstance(failure, GuardRefused)
         try:
             await self._fence.lower()
         except CdmoError as second:
             logger.error("the fence could not be lowered", error=str(second))
-            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
-        return self._outcome(Result.REFUSED if refused else Result.FAILED, failure, run)
+            return self._outcome(Result.FAILED, failure or second, run, still_fenced=True)
+        if failure is None:
+            return self._outcome(Result.UNNEEDED, None, run)
+        return self._outcome(Result.REFUSED if isinstance(failure, GuardRefused) else Result.FAILED, failure, run)
 
     def _outcome(
         self,

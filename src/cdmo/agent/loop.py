@@ -137,6 +137,9 @@ class AgentLoop:
             elif health.ready and not self._failure.ready:
                 health = self._failure
             await self._keep_capacity(node, observation)
+        elif self._interrupted is None and carries_fence(node) and await self._change.fenced():
+            # Nothing was under way behind it, and nobody can say when driver and kubelet answer again.
+            await self._change.lower_leftover_fence()
         await self._report(mignode, observation, health)
 
     def _begin(self, mignode: MigNode) -> None:
@@ -294,9 +297,9 @@ class AgentLoop:
         )
         if outcome.result in (Result.APPLIED, Result.UNDONE):
             self._reloaded_for = self._disagreement[0]
-        if outcome.result is Result.APPLIED:
+        if outcome.result in (Result.APPLIED, Result.UNNEEDED):
             self._failure = Health()
-            self._changes += 1
+            self._changes += outcome.result is Result.APPLIED
             self._interrupted = None
             self._tried_for = None
             self._disagreement = (frozenset(), 0.0)
@@ -320,6 +323,8 @@ class AgentLoop:
                     f"GPUs repartitioned, bindings were held back for {outcome.fenced_seconds:.2f} s",
                 )
             )
+        elif outcome.result is Result.UNNEEDED:
+            pass
         elif outcome.still_fenced:
             self._events.emit(Event(involved, EventReason.PLUGIN_STUCK, outcome.message, warning=True))
         else:

@@ -21,7 +21,7 @@ from typing import Self
 
 import structlog
 
-from cdmo.errors import KubeletUnavailable, PluginStuck
+from cdmo.errors import KubeletUnavailable, PluginAbsent, PluginStuck
 from cdmo.kubelet.guardian import Guardian
 from cdmo.kubelet.hold import PluginHold
 from cdmo.kubelet.port import PodResources
@@ -95,7 +95,8 @@ class NvidiaDevicePlugin:
         return await asyncio.to_thread(self._signal_all, program, signal.SIGHUP)
 
     async def reload(self, expected: Mapping[str, frozenset[str]]) -> None:
-        """Make the plugin enumerate again; returns when the kubelet lists exactly `expected`. Raises PluginStuck."""
+        """Make the plugin enumerate again; returns when the kubelet lists exactly `expected`. Raises PluginAbsent
+        or PluginStuck."""
         wanted = {name: ids for name, ids in expected.items() if is_mig_resource(name) and ids}
         await self._ensure_guardian()
         with await asyncio.to_thread(self._the_plugin) as plugin:
@@ -152,7 +153,7 @@ class NvidiaDevicePlugin:
             with each:
                 pass
         if not found:
-            raise PluginStuck(
+            raise PluginAbsent(
                 f"no process {PLUGIN} runs on this node",
                 hint="look at the device plugin's DaemonSet and pod; the agent needs hostPID to see its process",
             )

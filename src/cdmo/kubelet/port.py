@@ -37,5 +37,6 @@ class DevicePlugin(Protocol):
 
     async def reload(self, expected: Mapping[str, frozenset[str]]) -> None:
         """Make it enumerate again and wait until the kubelet lists exactly `expected` for every MIG resource
-        and every expected plugin socket exists. Raises PluginStuck when that does not come about in time."""
+        and every expected plugin socket exists. Raises PluginStuck when that does not come about in time,
+        PluginAbsent when no plugin runs here."""
         ...
