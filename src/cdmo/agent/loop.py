@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from cdmo.agent import events
 from cdmo.agent.change import NodeChange, Outcome, Result, guard_evidence
 from cdmo.agent.fence import carries_fence
 from cdmo.agent.guard import refusals
@@ -19,12 +20,12 @@ from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
 from cdmo.api.convert import layouts_from_spec
 from cdmo.api.v1alpha1 import MigNode, MigNodeStatus, Mode
 from cdmo.errors import BadSpec, CdmoError, DriverUnavailable, KubeletError
-from cdmo.kube.port import Event, EventSink, Involved, MigNodeApi
+from cdmo.kube.port import EventSink, MigNodeApi
 from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import DeviceState, MigMode
 from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE, is_mig_resource
-from cdmo.model.reasons import EventReason, ReadyReason
+from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
 
 logger = structlog.get_logger(__name__)
@@ -176,7 +177,7 @@ class AgentLoop:
         try:
             steps = self._decide(mignode)(observation)
         except BadSpec as error:
-            self._emit_about_mignode(mignode, EventReason.BAD_SPEC, _sentence(error))
+            self._events.emit(events.bad_spec(mignode, _sentence(error)))
             return Steps(), Health(ReadyReason.BAD_SPEC, _sentence(error))
         # What the guard would refuse inside the fence needs no fence.
         evidence = guard_evidence(observation, tuple(self._pods_here()))
@@ -283,7 +284,8 @@ class AgentLoop:
             self._see(observation)
         if health.ready and not self._failure.ready:
             health = self._failure
-        self._tell(node, outcome)
+        for event in events.of_change(node, outcome):
+            self._events.emit(event)
         await self._report(mignode, observation, health, outcome=outcome, started=started)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -312,33 +314,6 @@ class AgentLoop:
             self._interrupted = self._journal.read() or Entry(self._boot_id())
         self._not_before = self._clock.monotonic() + self._retry
         self._retry = min(self._retry * 2, self._settings.retry_most)
-
-    def _tell(self, node: NodeInfo, outcome: Outcome) -> None:
-        involved = Involved("Node", node.name, uid=node.uid)
-        if outcome.result is Result.APPLIED:
-            self._events.emit(
-                Event(
-                    involved,
-                    EventReason.REPARTITIONED,
-                    f"GPUs repartitioned, bindings were held back for {outcome.fenced_seconds:.2f} s",
-                )
-            )
-        elif outcome.result is Result.UNNEEDED:
-            pass
-        elif outcome.still_fenced:
-            self._events.emit(Event(involved, EventReason.PLUGIN_STUCK, outcome.message, warning=True))
-        else:
-            self._events.emit(Event(involved, EventReason.REPARTITION_FAILED, outcome.message, warning=True))
-        if outcome.fence_lapsed:
-            self._events.emit(
-                Event(
-                    involved,
-                    EventReason.FENCE_LAPSED,
-                    "bindings were possible while the GPUs were being changed: somebody removed the fence label or "
-                    "its admission policy",
-                    warning=True,
-                )
-            )
 
     async def _keep_capacity(self, node: NodeInfo, observation: Observation) -> None:
         """Write the counts again when the kubelet's status period set them back, but never ahead of the kubelet."""
@@ -378,10 +353,6 @@ class AgentLoop:
             await self._mignodes.write_status(self._node, status)
             self._status = status
             self._written_at = self._clock.monotonic()
-
-    def _emit_about_mignode(self, mignode: MigNode, reason: EventReason, message: str) -> None:
-        involved = Involved("MigNode", mignode.metadata.name, uid=mignode.metadata.uid)
-        self._events.emit(Event(involved, reason, message, warning=True))
 
     async def _rest(self) -> None:
         try:
