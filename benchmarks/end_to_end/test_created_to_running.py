@@ -123,7 +123,10 @@ def idle(view: ClusterView) -> set[str]:
 def in_use(view: ClusterView) -> bool:
     """Whether any slice is in use."""
     return any(
-        device.state != "Idle" for node in view.mignodes.values() for gpu in node.status.gpus for device in gpu.devices
+        device.state != "Idle"
+        for node in view.mignodes.values()
+        for gpu in node.status.gpus
+        for device in gpu.devices
     )
 
 
