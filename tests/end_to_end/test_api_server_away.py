@@ -21,6 +21,11 @@ current-context: here
 """
 
 
+def arguments_of(verb: str, host: Path) -> tuple[str, ...]:
+    """The verb with what it cannot do without."""
+    return (verb, "--node=gpu-1", f"--root={host}") if verb == "agent" else (verb,)
+
+
 async def ended(*arguments: str) -> tuple[int, list[str]]:
     """The exit status of `cdmo` with these arguments and the lines it wrote on stderr that are no log lines."""
     process = await asyncio.create_subprocess_exec(
@@ -41,26 +46,42 @@ async def ended(*arguments: str) -> tuple[int, list[str]]:
     return process.returncode, [line for line in said.decode().splitlines() if not line.startswith("{")]
 
 
-@pytest.mark.parametrize("verb", [("agent", "--node=gpu-1"), ("controller",)], ids=["agent", "controller"])
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A host root with the little that an agent reads before it connects."""
+    boot_id = tmp_path / "host/proc/sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text("8f0d6f8e-52a1-4f0f-9d4c-3a1f6f0f8a11\n")
+    return tmp_path / "host"
+
+
+@pytest.mark.parametrize("verb", ["agent", "controller"])
 async def test_a_process_that_finds_no_api_server_ends_with_an_error_and_a_hint(
-    verb: tuple[str, ...], tmp_path: Path
+    verb: str, host: Path, tmp_path: Path
 ) -> None:
     server = f"https://127.0.0.1:{free_port()}"
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(KUBECONFIG.format(server=server))
-    status, lines = await ended(*verb, f"--kubeconfig={kubeconfig}")
+    status, lines = await ended(*arguments_of(verb, host), f"--kubeconfig={kubeconfig}")
     assert status == 1
     assert [line.split(":")[0] for line in lines] == ["error", "hint"], lines
     assert server in lines[0]
 
 
-@pytest.mark.parametrize("verb", [("agent", "--node=gpu-1"), ("controller",)], ids=["agent", "controller"])
+@pytest.mark.parametrize("verb", ["agent", "controller"])
 async def test_a_process_without_credentials_ends_with_an_error_and_a_hint(
-    verb: tuple[str, ...], tmp_path: Path
+    verb: str, host: Path, tmp_path: Path
 ) -> None:
-    status, lines = await ended(*verb, f"--kubeconfig={tmp_path / 'none'}")
+    status, lines = await ended(*arguments_of(verb, host), f"--kubeconfig={tmp_path / 'none'}")
     assert status == 1
     assert [line.split(":")[0] for line in lines] == ["error", "hint"], lines
+
+
+async def test_an_agent_that_does_not_find_the_host_ends_with_an_error_and_a_hint(tmp_path: Path) -> None:
+    status, lines = await ended("agent", "--node=gpu-1", f"--root={tmp_path / 'none'}")
+    assert status == 1
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"], lines
+    assert "boot_id" in lines[0]
 
 
 @pytest.mark.cluster

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cdmo_harness.driver import SimulatedDriver
 
-from cdmo.hardware.discovery import DISCOVERY_COLUMNS, discovery_as_json, discovery_rows
+from cdmo.hardware.discovery import DISCOVERY_COLUMNS, discovery_as_json, discovery_tables
 from cdmo.hardware.nvml import NvmlGpus
 from tests.contract.hardware_hosts import H100, simulated_driver
 from tests.simulated import this_process_uses
@@ -54,16 +54,16 @@ def test_a_discovery_tells_what_the_real_card_answered(
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_table_has_each_model_once(gpus: NvmlGpus, driver: SimulatedDriver) -> None:
-    rows = discovery_rows(gpus.read())
+def test_each_model_has_one_table(gpus: NvmlGpus, driver: SimulatedDriver) -> None:
+    ((title, rows),) = discovery_tables(gpus.read())
+    assert title == "2 x NVIDIA H100 80GB HBM3, driver 580.159.04, MIG Disabled"
     assert len(rows) == 7
     assert dict(zip(DISCOVERY_COLUMNS, rows[2], strict=True)) == {
-        "PRODUCT": "NVIDIA H100 80GB HBM3",
         "ID": "9",
         "PROFILE": "3g.40gb",
         "RESOURCE": "nvidia.com/mig-3g.40gb",
         "STARTS": "0,4",
         "SLOTS": "4",
         "MAX": "2",
-        "MEMORY GiB": "39.50",
+        "GiB": "39.50",
     }

@@ -83,7 +83,7 @@ class _Lines:
         self._title = title
         self._done = self._total = 0
         self._began = self._spoke = time.monotonic()
-        self._console.print(title, markup=False, highlight=False)
+        self._console.print(title, markup=False, highlight=False, soft_wrap=True)
 
     def compiling(self, title: str, packages: int) -> None:
         self.step(title)
@@ -95,4 +95,4 @@ class _Lines:
         if now - self._spoke >= _LINE_INTERVAL:
             self._spoke = now
             line = f"{self._title}: {self._done} of at most {self._total} packages, {now - self._began:.0f} s"
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -22,7 +22,7 @@ def discover(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show the GPUs of this host and the MIG profiles they offer, as NVML reports them."""
-    from cdmo.hardware.discovery import DISCOVERY_COLUMNS, discovery_as_json, discovery_rows
+    from cdmo.hardware.discovery import DISCOVERY_COLUMNS, discovery_as_json, discovery_tables
     from cdmo.hardware.library import DriverSearch
     from cdmo.hardware.nvml import NvmlGpus
     from cdmo.runtime.hostpaths import HostPaths
@@ -34,4 +34,6 @@ def discover(
     if output is Output.JSON:
         print_json(discovery_as_json(reading))
     else:
-        print_table(DISCOVERY_COLUMNS, discovery_rows(reading))
+        for title, rows in discovery_tables(reading):
+            typer.echo(title)
+            print_table(DISCOVERY_COLUMNS, rows)

@@ -17,26 +17,37 @@ def discovery_as_json(reading: DriverReading) -> dict[str, Any]:
     return {"driver": reading.driver_version, "gpus": [_gpu(each) for each in reading.gpus]}
 
 
-def discovery_rows(reading: DriverReading) -> list[tuple[str, ...]]:
-    """A table's rows under `DISCOVERY_COLUMNS`: one per profile of each distinct GPU model."""
-    models = {each.model.product: each.model for each in reading.gpus}
+def discovery_tables(reading: DriverReading) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """For each distinct GPU model a title and, under `DISCOVERY_COLUMNS`, a row a profile."""
+    found: dict[str, list[GpuReading]] = {}
+    for gpu in reading.gpus:
+        found.setdefault(gpu.model.product, []).append(gpu)
     return [
         (
-            product,
-            str(profile.id),
-            profile.name,
-            profile.resource,
-            ",".join(map(str, profile.starts)),
-            str(profile.size),
-            str(profile.max_instances),
-            f"{profile.memory_mib / 1024:.2f}",
+            f"{len(gpus)} x {product}, driver {reading.driver_version}, MIG {_modes(gpus)}",
+            [_row(profile) for profile in gpus[0].model.profiles],
         )
-        for product, model in sorted(models.items())
-        for profile in model.profiles
+        for product, gpus in sorted(found.items())
     ]
 
 
-DISCOVERY_COLUMNS = ("PRODUCT", "ID", "PROFILE", "RESOURCE", "STARTS", "SLOTS", "MAX", "MEMORY GiB")
+DISCOVERY_COLUMNS = ("ID", "PROFILE", "RESOURCE", "STARTS", "SLOTS", "MAX", "GiB")
+
+
+def _modes(gpus: list[GpuReading]) -> str:
+    return ", ".join(sorted({str(each.mig_mode) for each in gpus}))
+
+
+def _row(profile: Profile) -> tuple[str, ...]:
+    return (
+        str(profile.id),
+        profile.name,
+        profile.resource,
+        ",".join(map(str, profile.starts)),
+        str(profile.size),
+        str(profile.max_instances),
+        f"{profile.memory_mib / 1024:.2f}",
+    )
 
 
 def _gpu(gpu: GpuReading) -> dict[str, Any]:
