@@ -11,7 +11,7 @@ import pytest
 from cdmo.agent.fence import carries_fence
 from cdmo.api.convert import layouts_to_spec
 from cdmo.api.v1alpha1 import MigNodeSpec, Mode
-from cdmo.errors import ClusterUnavailable, DriverUnavailable, KubeletUnavailable
+from cdmo.errors import ClusterUnavailable, DriverUnavailable, KubeletUnavailable, LibraryMismatch
 from cdmo.model.reasons import EventReason
 from tests.agent.bench import NAME, AgentBench
 from tests.agent.cards import OTHER_BUS
@@ -238,6 +238,13 @@ async def test_a_kubelet_that_falls_silent_in_the_middle_of_a_round_ends_no_loop
     await bench.run_until_reported()
     assert asked > 3
     assert bench.condition().status == "True"
+
+
+async def test_a_driver_that_was_replaced_under_the_agent_ends_the_process(bench: AgentBench) -> None:
+    bench.gpus.fail("read", LibraryMismatch("the driver is another one now", code=18))
+    with pytest.raises(LibraryMismatch):
+        await bench.loop.run()
+    assert bench.loop.ended.is_set()
 
 
 async def test_a_loop_that_was_never_run_has_ended_when_it_is_told_to_stop(bench: AgentBench) -> None:

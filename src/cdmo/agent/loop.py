@@ -19,7 +19,7 @@ from cdmo.agent.revisions import Revisions, key_of
 from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
 from cdmo.api.convert import layouts_from_spec
 from cdmo.api.v1alpha1 import MigNode, MigNodeStatus, Mode
-from cdmo.errors import BadSpec, CdmoError, DriverUnavailable, KubeletError
+from cdmo.errors import BadSpec, CdmoError, KubeletError, LibraryMismatch
 from cdmo.kube.port import EventSink, MigNodeApi
 from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo, PodInfo
@@ -101,7 +101,7 @@ class AgentLoop:
             self.ended.set()
 
     async def run(self) -> None:
-        """Rounds until stopped. No failure ends it: it is reported and the next round tries again."""
+        """Rounds until stopped. No failure ends it but LibraryMismatch: it is reported, the next round tries again."""
         self._running = True
         self._interrupted = self._journal.read()
         try:
@@ -114,6 +114,8 @@ class AgentLoop:
             self._wake.clear()
             try:
                 await self.round()
+            except LibraryMismatch:
+                raise
             except CdmoError as error:
                 logger.warning("the round could not be finished", error=str(error), hint=error.hint)
             await self._rest()
@@ -158,8 +160,8 @@ class AgentLoop:
             await self._pods.allocatable()  # a kubelet that does not answer shows also while no pod holds a slice
         except KubeletError as error:
             return None, Health(ReadyReason.KUBELET_UNAVAILABLE, _sentence(error))
-        except DriverUnavailable as error:
-            return None, Health(ReadyReason.DRIVER_UNAVAILABLE, _sentence(error))
+        except LibraryMismatch:
+            raise  # a mapped library cannot be swapped: only a new process can go on
         except CdmoError as error:
             return None, Health(ReadyReason.DRIVER_UNAVAILABLE, _sentence(error))
         if not any(each.model.profiles for each in observation.driver.gpus):
