@@ -101,7 +101,7 @@ class AgentLoop:
             self.ended.set()
 
     async def run(self) -> None:
-        """Rounds until stopped. No failure ends it but LibraryMismatch: it is reported, the next round tries again."""
+        """Rounds until stopped. A failure is reported and tried again in the next; only LibraryMismatch ends it."""
         self._running = True
         self._interrupted = self._journal.read()
         try:
