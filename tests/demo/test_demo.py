@@ -69,7 +69,13 @@ def test_an_interrupted_demo_answers_nothing_and_leaves_nothing_behind(
     environment: dict[str, str], folder: Path
 ) -> None:
     with subprocess.Popen(
-        COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        COMMAND,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in its background with SIGINT ignored, and that is inherited: CI does so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as demo:
         assert demo.stderr is not None
         for line in demo.stderr:

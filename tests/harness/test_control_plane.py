@@ -24,7 +24,17 @@ from lightkube.models.admissionregistration_v1 import (
     ValidatingAdmissionPolicySpec,
     Validation,
 )
-from lightkube.models.core_v1 import Container, NodeCondition, NodeStatus, PodSpec
+from lightkube.models.core_v1 import (
+    Affinity,
+    Container,
+    NodeAffinity,
+    NodeCondition,
+    NodeSelector,
+    NodeSelectorRequirement,
+    NodeSelectorTerm,
+    NodeStatus,
+    PodSpec,
+)
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.admissionregistration_v1 import ValidatingAdmissionPolicy
 from lightkube.resources.authentication_v1 import SelfSubjectReview
@@ -62,6 +72,13 @@ def ready_node(name: str) -> Node:
 def pod(name: str, node: str | None = None) -> Pod:
     containers = [Container(name="main", image="example.invalid/main:1")]
     return Pod(metadata=ObjectMeta(name=name), spec=PodSpec(containers=containers, nodeName=node))
+
+
+def only_on(node: str) -> Affinity:
+    """Required affinity to one Node by its name, as DaemonSets use it."""
+    this = NodeSelectorRequirement(key="metadata.name", operator="In", values=[node])
+    selector = NodeSelector(nodeSelectorTerms=[NodeSelectorTerm(matchFields=[this])])
+    return Affinity(nodeAffinity=NodeAffinity(requiredDuringSchedulingIgnoredDuringExecution=selector))
 
 
 def policy(expression: str) -> ValidatingAdmissionPolicy:
@@ -115,7 +132,10 @@ def test_admission_policies_are_served_and_their_expressions_checked(admin: Clie
 
 def test_a_pod_is_scheduled_to_a_ready_node(admin: Client, node: str) -> None:
     # It takes the scheduler, and the node lifecycle controller to take the not-ready taint away.
-    admin.create(pod("to-schedule"))
+    wanted = pod("to-schedule")
+    assert wanted.spec is not None
+    wanted.spec.affinity = only_on(node)  # the session's other tests may have nodes of their own
+    admin.create(wanted)
 
     scheduled = wait_for_pod(
         admin, "to-schedule", lambda seen: seen.spec is not None and seen.spec.nodeName is not None

@@ -17,7 +17,7 @@ from cdmo_harness.control_plane import ControlPlane
 from cdmo.errors import ClusterError, ClusterUnavailable, Denied
 from cdmo.kube.connect import Connection, ConnectSettings, connect
 from cdmo.kube.port import FenceApi
-from cdmo.kube.resources import NODE, POD, Ask
+from cdmo.kube.resources import NODE, POD, Ask, Kind
 from cdmo.model.cluster import Taint
 from cdmo.model.names import PROBE_NAMESPACE
 from tests.kube.objects import container, node_json
@@ -108,7 +108,9 @@ async def test_a_pod_that_comes_with_its_node_is_refused_only_when_it_asks_for_d
 async def test_cdmos_own_pods_pass_its_fence_and_the_probe_is_not_in_their_namespace(connection: Connection) -> None:
     await fenced_node(connection, "own")
     await create(connection, NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cdmo"}})
-    await create_pod(connection, "agent", namespace="cdmo", serviceAccountName="default")
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "agent", "namespace": "cdmo"}}
+    await create(connection, Kind("ServiceAccount", "serviceaccounts", namespaced=True), account, namespace="cdmo")
+    await create_pod(connection, "agent", namespace="cdmo", serviceAccountName="agent")
     ask = Ask("create", POD, "agent", "cdmo", "binding")
     body = {"metadata": {"name": "agent"}, "target": {"kind": "Node", "name": "own"}}
     await connection.call(ask, body=msgspec.json.encode({"apiVersion": "v1", "kind": "Binding", **body}))
