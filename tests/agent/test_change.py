@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cdmo.agent.change import Phase, Result
-from cdmo.agent.fence import carries_fence
 from cdmo.errors import ClusterUnavailable, DriverFault, NoRoom
+from cdmo.model.cluster import carries_fence
 from cdmo.model.gpu import Placement
 from cdmo.model.names import FENCE_LABEL
 from tests.agent.nodes import BUS, ONE, SEVEN, THREE, THREE_HIGH, THREE_LOW, Rig, pod

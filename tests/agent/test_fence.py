@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cdmo.agent.fence import Fence, FenceLimits, carries_fence
+from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.errors import ClusterUnavailable, Denied, FenceLapsed
+from cdmo.model.cluster import carries_fence
 from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from tests.fakes.clock import HastyClock
 from tests.fakes.hardware import fake_gpus

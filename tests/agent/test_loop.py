@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cdmo.agent.fence import carries_fence
 from cdmo.api.convert import layouts_to_spec
 from cdmo.api.v1alpha1 import MigNodeSpec, Mode
 from cdmo.errors import ClusterUnavailable, DriverUnavailable, KubeletUnavailable, LibraryMismatch
+from cdmo.model.cluster import carries_fence
 from cdmo.model.reasons import EventReason
 from tests.agent.bench import NAME, AgentBench
 from tests.agent.cards import OTHER_BUS

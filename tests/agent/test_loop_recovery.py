@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cdmo.agent.fence import carries_fence
 from cdmo.agent.steps import Action, Step
 from cdmo.errors import ClusterUnavailable, DriverUnavailable
+from cdmo.model.cluster import carries_fence
 from cdmo.model.gpu import MigMode, Placement
 from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from cdmo.model.reasons import EventReason

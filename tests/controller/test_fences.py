@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cdmo.agent.fence import carries_fence
 from cdmo.errors import ClusterUnavailable
-from cdmo.model.cluster import Taint
+from cdmo.model.cluster import Taint, carries_fence
 from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from cdmo.model.reasons import EventReason
 from tests.builders import h100, node

@@ -17,8 +17,8 @@ from cdmo_harness.nvml_build import build_library
 from cdmo_harness.observer import ClusterView, PodSight, pod_manifest
 from cdmo_harness.simulated_node import NodeSetup, SimulatedNode
 
-from cdmo.agent.fence import carries_fence
 from cdmo.api.v1alpha1 import Condition, MigNode
+from cdmo.model.cluster import carries_fence
 from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE, is_mig_resource
 
 LABELLED = {PARTITIONING_LABEL: PARTITIONING_VALUE}

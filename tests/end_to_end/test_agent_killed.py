@@ -18,8 +18,8 @@ from cdmo_harness.observer import PodSight
 from cdmo_harness.processes import ManagedProcess
 
 from cdmo.agent.change import Phase
-from cdmo.agent.fence import carries_fence
 from cdmo.agent.main import journal_path
+from cdmo.model.cluster import carries_fence
 from cdmo.runtime.hostpaths import HostPaths
 from tests.end_to_end.bed import SOON, Bed
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cdmo.errors import ClusterError, FenceLapsed
 from cdmo.kube.port import FenceApi
-from cdmo.model.cluster import NodeInfo
+from cdmo.model.cluster import carries_fence
 from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from cdmo.runtime.clock import Clock
 
@@ -97,8 +97,3 @@ class Fence:
             hint="is the ValidatingAdmissionPolicy cdmo-fence installed, with its binding? `kubectl get "
             "validatingadmissionpolicies`",
         ) from last
-
-
-def carries_fence(node: NodeInfo) -> bool:
-    """Whether a Node carries the fence's label or its taint."""
-    return FENCE_LABEL in node.labels or any(each.key == REPARTITIONING_TAINT for each in node.taints)

@@ -10,7 +10,6 @@ import structlog
 
 from cdmo.agent import events
 from cdmo.agent.change import NodeChange, Outcome, Result, guard_evidence
-from cdmo.agent.fence import carries_fence
 from cdmo.agent.guard import refusals
 from cdmo.agent.journal import Entry, Journal
 from cdmo.agent.observe import Observation, Observer
@@ -22,9 +21,9 @@ from cdmo.api.v1alpha1 import MigNode, MigNodeStatus, Mode
 from cdmo.errors import BadSpec, CdmoError, KubeletError, LibraryMismatch
 from cdmo.kube.port import EventSink, MigNodeApi
 from cdmo.kubelet.port import PodResources
-from cdmo.model.cluster import NodeInfo, PodInfo
+from cdmo.model.cluster import NodeInfo, PodInfo, carries_fence, labelled
 from cdmo.model.gpu import DeviceState, MigMode
-from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE, is_mig_resource
+from cdmo.model.names import is_mig_resource
 from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
 
@@ -229,7 +228,7 @@ class AgentLoop:
         together, to do the steps. None when nothing is."""
         if self._interrupted is not None or (carries_fence(node) and await self._change.fenced()):
             return "recovery"
-        if not _labelled(node):
+        if not labelled(node):
             return None
         difference = await self._not_enumerated(observation)
         if difference:
@@ -274,7 +273,7 @@ class AgentLoop:
 
     async def _carry_out(self, node: NodeInfo, mignode: MigNode, before: Observation, health: Health) -> None:
         recovering = self._interrupted is not None or carries_fence(node) or bool(self._disagreement[0])
-        changing = _labelled(node) and mignode.spec.mode is Mode.MANAGED and health.reason is not ReadyReason.BAD_SPEC
+        changing = labelled(node) and mignode.spec.mode is Mode.MANAGED and health.reason is not ReadyReason.BAD_SPEC
         decide = self._decide(mignode) if changing else _nothing
         started = self._clock.now()
         telling = asyncio.create_task(self._report(mignode, before, health, changing=True), name="tell of the change")
@@ -319,7 +318,7 @@ class AgentLoop:
 
     async def _keep_capacity(self, node: NodeInfo, observation: Observation) -> None:
         """Write the counts again when the kubelet's status period set them back, but never ahead of the kubelet."""
-        if not _labelled(node):
+        if not labelled(node):
             return
         counts = {resource: len(ids) for resource, ids in observation.expected_devices().items()}
         wrong = any(node.allocatable.get(name, 0) != count for name, count in counts.items())
@@ -366,10 +365,6 @@ class AgentLoop:
 
 def _nothing(observation: Observation) -> Steps:
     return Steps()
-
-
-def _labelled(node: NodeInfo) -> bool:
-    return node.labels.get(PARTITIONING_LABEL) == PARTITIONING_VALUE
 
 
 def _sentence(error: CdmoError) -> str:

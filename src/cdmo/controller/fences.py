@@ -13,7 +13,7 @@ import structlog
 from cdmo.controller.state import Heartbeats, Mirrors
 from cdmo.errors import ClusterError
 from cdmo.kube.port import Event, EventSink, FenceApi, Involved
-from cdmo.model.cluster import NodeInfo
+from cdmo.model.cluster import NodeInfo, carries_fence
 from cdmo.model.names import FENCE_LABEL, REPARTITIONING_TAINT
 from cdmo.model.reasons import EventReason
 
@@ -44,7 +44,7 @@ class StaleFences:
         mignodes = self._mirrors.mignodes.items()
         for name, node in self._mirrors.nodes.items().items():
             mignode = mignodes.get(name)
-            if not _fenced(node) or mignode is None:
+            if not carries_fence(node) or mignode is None:
                 continue
             silent = self._heartbeats.silent_for(mignode)
             if silent >= self._settings.silent_seconds:
@@ -63,7 +63,3 @@ class StaleFences:
         self._sink.emit(
             Event(Involved("Node", node.name, uid=node.uid), EventReason.FENCE_LAPSED, message, warning=True)
         )
-
-
-def _fenced(node: NodeInfo) -> bool:
-    return FENCE_LABEL in node.labels or any(each.key == REPARTITIONING_TAINT for each in node.taints)

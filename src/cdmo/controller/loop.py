@@ -11,10 +11,11 @@ from cdmo.controller import events
 from cdmo.controller.fences import StaleFences
 from cdmo.controller.promises import Promises
 from cdmo.controller.publish import Publisher
-from cdmo.controller.state import Heartbeats, Mirrors, is_pending, labelled, take_snapshot
+from cdmo.controller.state import Heartbeats, Mirrors, is_pending, take_snapshot
 from cdmo.controller.trigger import Trigger
 from cdmo.errors import ClusterError
 from cdmo.kube.port import EventSink
+from cdmo.model.cluster import labelled
 from cdmo.model.gpu import PodKey
 from cdmo.model.plan import Plan
 from cdmo.model.policy import Policy

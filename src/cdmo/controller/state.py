@@ -10,8 +10,7 @@ from cdmo.api.v1alpha1 import MigNode, Mode
 from cdmo.controller.promises import Promises
 from cdmo.errors import BadSpec
 from cdmo.kube.port import Mirror
-from cdmo.model.cluster import NodeInfo, PodInfo
-from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE
+from cdmo.model.cluster import NodeInfo, PodInfo, labelled
 from cdmo.model.policy import Policy
 from cdmo.model.reasons import ConditionType, ReadyReason
 from cdmo.model.snapshot import MigNodeView, Snapshot
@@ -56,11 +55,6 @@ class Heartbeats:
     def keep(self, names: Mapping[str, object]) -> None:
         """Forget nodes that are gone."""
         self._heard = {name: value for name, value in self._heard.items() if name in names}
-
-
-def labelled(node: NodeInfo) -> bool:
-    """Whether an administrator gave this node to CDMO."""
-    return node.labels.get(PARTITIONING_LABEL) == PARTITIONING_VALUE
 
 
 def take_snapshot(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cdmo.model.demand import mig_demand
 from cdmo.model.gpu import PodKey
+from cdmo.model.names import FENCE_LABEL, PARTITIONING_LABEL, PARTITIONING_VALUE, REPARTITIONING_TAINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +97,13 @@ class NodeInfo:
     ready: bool = True
     allocatable: Mapping[str, int] = field(default_factory=dict)  # devices, millicores (cpu), bytes
     capacity: Mapping[str, int] = field(default_factory=dict)
+
+
+def labelled(node: NodeInfo) -> bool:
+    """Whether an administrator gave this node to CDMO."""
+    return node.labels.get(PARTITIONING_LABEL) == PARTITIONING_VALUE
+
+
+def carries_fence(node: NodeInfo) -> bool:
+    """Whether a Node carries the fence's label or its taint."""
+    return FENCE_LABEL in node.labels or any(each.key == REPARTITIONING_TAINT for each in node.taints)
