@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -260,15 +260,20 @@ def snapshot(
     assignments: Iterable[Assignment] = (),
     avoid: Iterable[tuple[str, str]] = (),
 ) -> Snapshot:
-    """The whole question; `avoid` holds pairs of pod name and node name."""
+    """The whole question; `bound` pods go to the views of their nodes, `avoid` holds pod names with node names."""
+    there = tuple(bound)
     return Snapshot(
         now=NOW,
-        nodes=tuple(nodes),
+        nodes=tuple(_with_pods(each, there) for each in nodes),
         pending=tuple(pending),
-        bound=tuple(bound),
         assignments=tuple(assignments),
         avoid=frozenset((key(name), where) for name, where in avoid),
     )
+
+
+def _with_pods(view: MigNodeView, bound: tuple[PodInfo, ...]) -> MigNodeView:
+    pods = tuple(pod for pod in bound if pod.node_name == view.node.name)
+    return replace(view, pods=view.pods + pods) if pods else view
 
 
 def _slice(where: str, placement: Placement, state: DeviceState | str) -> Slice:

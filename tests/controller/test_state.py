@@ -127,7 +127,7 @@ def test_a_snapshot_holds_gpu_nodes_pending_and_bound_pods_and_promises() -> Non
     snapshot = shot(bench)
     assert [each.node.name for each in snapshot.nodes] == ["gpu-1"]
     assert snapshot.pending == (WAITING,)
-    assert snapshot.bound == (old,)
+    assert snapshot.nodes[0].pods == (old,)
     assert snapshot.assignments == (assigned("train", "gpu-1", "3g.40gb@4"),)
     assert snapshot.now == 5.0
 

@@ -127,6 +127,7 @@ def shuffled(draw: st.DrawFn, question: Snapshot) -> Snapshot:
                 for gpu in draw(st.permutations(each.gpus))
             ),
             desired=dict(draw(st.permutations(list(each.desired.items())))),
+            pods=tuple(draw(st.permutations(each.pods))),
         )
         for each in draw(st.permutations(question.nodes))
     )
@@ -134,6 +135,5 @@ def shuffled(draw: st.DrawFn, question: Snapshot) -> Snapshot:
         question,
         nodes=nodes,
         pending=tuple(draw(st.permutations(question.pending))),
-        bound=tuple(draw(st.permutations(question.bound))),
         assignments=tuple(draw(st.permutations(question.assignments))),
     )

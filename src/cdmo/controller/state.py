@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cdmo.api.convert import Layouts, gpus_from_api, layouts_from_spec, model_from_api
@@ -65,17 +66,19 @@ def take_snapshot(
     nodes = mirrors.nodes.items()
     pods = mirrors.pods.items()
     heartbeats.keep(mignodes)
+    bound: defaultdict[str, list[PodInfo]] = defaultdict(list)
+    for _, pod in sorted(pods.items()):
+        if pod.node_name and not pod.finished:
+            bound[pod.node_name].append(pod)
     views = tuple(
-        view_of(node, mignodes[name], heartbeats.alive(mignodes[name]))
+        view_of(node, mignodes[name], heartbeats.alive(mignodes[name]), bound[name])
         for name, node in sorted(nodes.items())
         if name in mignodes
     )
-    with_gpus = {view.node.name for view in views}
     return Snapshot(
         now=now,
         nodes=views,
         pending=tuple(pod for _, pod in sorted(pods.items()) if is_pending(pod, policy)),
-        bound=tuple(pod for _, pod in sorted(pods.items()) if pod.node_name in with_gpus and not pod.finished),
         assignments=promises.assignments(),
         avoid=promises.avoid(),
     )
@@ -97,8 +100,8 @@ def is_pending(pod: PodInfo, policy: Policy) -> bool:
     )
 
 
-def view_of(node: NodeInfo, mignode: MigNode, alive: bool) -> MigNodeView:
-    """One node as the planner sees it."""
+def view_of(node: NodeInfo, mignode: MigNode, alive: bool, bound: Iterable[PodInfo] = ()) -> MigNodeView:
+    """One node as the planner sees it, with the unfinished pods that are bound to it."""
     managed = labelled(node) and mignode.spec.mode is Mode.MANAGED
     desired, problem = _desired(mignode)
     return MigNodeView(
@@ -109,6 +112,7 @@ def view_of(node: NodeInfo, mignode: MigNode, alive: bool) -> MigNodeView:
         managed=managed,
         alive=alive,
         problem=problem or _problem(mignode),
+        pods=tuple(bound),
     )
 
 

@@ -10,6 +10,8 @@ class Policy:
     """How to plan.
 
     scheduler_names: pods of other schedulers are left alone: CDMO cannot know how those judge nodes.
+    reserve_after: seconds after which a window is kept for the oldest pod that still finds no room.
     """
 
     scheduler_names: frozenset[str] = frozenset({"default-scheduler"})
+    reserve_after: float = 300.0

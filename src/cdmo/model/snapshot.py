@@ -21,6 +21,15 @@ class MigNodeView:
     managed: bool = True  # False: label removed or mode Disabled. Nothing is planned there, nothing changed
     alive: bool = True  # its agent's heartbeat is fresh
     problem: str = ""  # why nothing can be planned here just now, one sentence
+    pods: tuple[PodInfo, ...] = ()  # every unfinished pod bound to it: for cpu, memory and slices about to be taken
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A Node that CDMO does not manage. It counts only in rules that relate pods to each other."""
+
+    node: NodeInfo
+    pods: tuple[PodInfo, ...] = ()  # every unfinished pod bound to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +52,15 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything a plan may look at. `now` is unix seconds: the planner has no clock."""
+    """Everything a plan may look at. `now` is unix seconds: the planner has no clock.
+
+    A view that did not change between two snapshots should be the same object: the planner recognises it by that.
+    """
 
     now: float
     nodes: tuple[MigNodeView, ...]
     pending: tuple[PodInfo, ...]  # unbound pods that ask for MIG slices and that the scheduler could not place
-    bound: tuple[PodInfo, ...]  # every unfinished pod that has a node (for cpu, memory and slices about to be taken)
+    others: tuple[Host, ...] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # labels, by name
     assignments: tuple[Assignment, ...] = ()
     avoid: frozenset[tuple[PodKey, str]] = frozenset()  # (pod, node name): tried in vain, left alone for now

@@ -83,3 +83,11 @@ def _place(pod: PodInfo, avoid: frozenset[str], ledger: Ledger, eligibility: Eli
         if may_run(node):
             return node.give(pod, choice, ledger.shapes)
     return None
+
+
+class Planner:
+    """`plan` for one snapshot after another."""
+
+    def plan(self, snapshot: Snapshot, policy: Policy) -> Plan:
+        """The same answer as `plan`."""
+        return plan(snapshot, policy)

@@ -6,7 +6,7 @@ only the card tables, the eligibility rules and the words for who takes part.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 
 from cdmo.model.cluster import PodInfo
@@ -42,10 +42,7 @@ class _Checker:
         self.views = {view.node.name: view for view in snapshot.nodes}
         self.tables: dict[str, Tables] = {name: tables_of(view) for name, view in self.views.items()}
         self.pending = {pod.key: pod for pod in snapshot.pending}
-        self.bound: defaultdict[str, list[PodInfo]] = defaultdict(list)
-        for pod in snapshot.bound:
-            if not pod.finished:
-                self.bound[pod.node_name].append(pod)
+        self.bound = {name: [pod for pod in view.pods if not pod.finished] for name, view in self.views.items()}
         self.final: dict[tuple[str, str], Layout] = {}  # layouts after the plan, of the GPUs that take part
         for view in snapshot.nodes:
             for gpu in view.gpus:

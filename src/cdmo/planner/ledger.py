@@ -7,8 +7,8 @@ spoken for on that node, and none of that resource is destroyed there until it h
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement, PodKey, Slice
@@ -142,7 +142,8 @@ class GpuState:
 class NodeState:
     """One managed node: its room, its GPUs that take part, its slices spoken for."""
 
-    def __init__(self, view: MigNodeView, bound: Sequence[PodInfo], shapes: Shapes) -> None:
+    def __init__(self, view: MigNodeView, shapes: Shapes) -> None:
+        bound = [each for each in view.pods if not each.finished]
         self.view = view
         self.name = view.node.name
         self.problem = node_problem(view)
@@ -201,12 +202,8 @@ class Ledger:
     def __init__(self, snapshot: Snapshot) -> None:
         self.shapes = Shapes()
         self.fitter = Fitter(self.shapes)
-        bound: defaultdict[str, list[PodInfo]] = defaultdict(list)
-        for pod in snapshot.bound:
-            if not pod.finished:
-                bound[pod.node_name].append(pod)
         views = sorted((each for each in snapshot.nodes if each.managed), key=lambda each: each.node.name)
-        self.nodes = {each.node.name: NodeState(each, bound[each.node.name], self.shapes) for each in views}
+        self.nodes = {each.node.name: NodeState(each, self.shapes) for each in views}
 
     def changes(self) -> tuple[GpuChange, ...]:
         """Every GPU whose desired layout is to be another one, by node and PCI bus id."""
