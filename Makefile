@@ -37,6 +37,7 @@ check-imports: setup ## The layers and owners of .importlinter
 check-generated: setup ## Generated files are what their sources make
 	@$(RUN)/python -m cdmo.api.schema --check $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py --check
+	@$(RUN)/python tools/generate_cards.py --check
 
 check-files: setup ## File sizes, the changelog's version, nothing of one machine in any file
 	@$(RUN)/python -m tools.check_file_size
@@ -46,9 +47,10 @@ check-files: setup ## File sizes, the changelog's version, nothing of one machin
 bench: setup ## Run the benchmarks against their recorded bounds
 	@$(RUN)/python -m pytest benchmarks $(ARGS)
 
-crd: setup ## Write again what is generated: the CRD and the gRPC modules
+crd: setup ## Write again what is generated: the CRD, the gRPC modules and the card tables
 	@$(RUN)/python -m cdmo.api.schema --write $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py
+	@$(RUN)/python tools/generate_cards.py
 
 requirements: ## Pin the dependencies again (ARGS=--upgrade for newer ones); needs a package registry
 	@$(PYTHON) tools/pin_requirements.py $(ARGS)

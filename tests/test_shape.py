@@ -31,6 +31,7 @@ ELSEWHERE = {
     "model/plan": "values alone",
     "model/policy": "values alone",
     "model/reasons": "values alone",
+    "model/relations": "values alone",
     "model/snapshot": "values alone",
     "planner/fit": "a part of one algorithm: tests/planner/test_choice.py and test_properties.py",
     "planner/ledger": "a part of one algorithm: tests/planner/test_layouts.py and test_properties.py",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import random
 import statistics
 import sys
 import tomllib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from cdmo_harness.local_cluster import CREATE_SECONDS, DESTROY_SECONDS, LocalClu
 from cdmo_harness.observer import ClusterView, pod_manifest
 from rich.console import Console
 
+from benchmarks.recording import machine, now
 from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE
 
 FOLDER = Path(__file__).parent
@@ -140,8 +139,8 @@ def summary(measured: Measured) -> dict[str, Any]:
         "reload": spread(measured.parts["reload"]),
         "residentBytes": measured.resident,
         "driver": {"createSeconds": CREATE_SECONDS, "destroySeconds": DESTROY_SECONDS},
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "measuredAt": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "measuredAt": now(),
     }
 
 
@@ -155,11 +154,3 @@ def spread(values: list[float]) -> dict[str, float]:
         "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
         "worst": round(ordered[-1], 3),
     }
-
-
-def processor() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -14,7 +14,7 @@ from cdmo.api.schema import yaml_text
 from cdmo.cli.app import app, main
 from cdmo.version import __version__
 
-VERBS = ("status", "discover", "crd", "controller", "agent")
+VERBS = ("status", "plan", "discover", "simulate", "crd", "controller", "agent")
 COMMAND = Path(sys.executable).with_name("cdmo")
 
 

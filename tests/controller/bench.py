@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
@@ -21,18 +22,23 @@ from cdmo.controller.fences import FenceSettings, StaleFences
 from cdmo.controller.loop import ControllerLoop, RoundSettings
 from cdmo.controller.promises import Patience, Promises
 from cdmo.controller.publish import Publisher
-from cdmo.controller.state import Heartbeats, Mirrors
+from cdmo.controller.state import ClusterState, Heartbeats, Mirrors
 from cdmo.controller.trigger import Trigger
 from cdmo.kube.port import Mirror
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import Gpu
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import MigNodeView
+from cdmo.model.storage import ClaimInfo, ClassInfo, VolumeInfo
+from cdmo.planner import Planner
 from tests.fakes.clock import VirtualClock
 from tests.fakes.hardware import fake_gpus
 from tests.fakes.mignodes import FakeMigNodes, RememberedEvents
 from tests.fakes.node import FakeNode
 
+T = TypeVar("T")
+
+MIRRORED = ("pods", "nodes", "mignodes", "claims", "volumes", "classes", "namespaces")
 BEAT = AgentInfo(version="1", heartbeat="2026-01-01T00:00:00Z")
 
 
@@ -74,6 +80,24 @@ def mignode_of(view: MigNodeView, revision: int = 7) -> MigNode:
     )
 
 
+class Shown(Generic[T]):
+    """A mirror of whatever a dict holds at the moment."""
+
+    def __init__(self, items: Callable[[], Mapping[str, T]]) -> None:
+        self._items = items
+        self._told: dict[str, T] = {}
+
+    def changed(self) -> set[str]:
+        """Keys whose values are other ones than when this was last asked."""
+        now = dict(self._items())
+        before, self._told = self._told, now
+        return {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+
+    def mirror(self, synced: Callable[[], bool]) -> Mirror[T]:
+        """What a controller reads."""
+        return Mirror(self._items, synced, self.changed)
+
+
 class Bench:
     """The controller under test. Its mirrors show `pods`, `nodes` and, unless frozen, what the API server has."""
 
@@ -84,25 +108,34 @@ class Bench:
         self.api = FakeMigNodes(*map(mignode_of, views))
         self.mirrored: dict[str, MigNode] | None = None  # what the mirror shows when it lags behind the API server
         self.events = RememberedEvents()
-        self.synced = {"pods": True, "nodes": True, "mignodes": True}
+        self.synced = dict.fromkeys(MIRRORED, True)
         self.leading = True
         self.fence_api = FakeNode(fake_gpus("H100-SXM5-80GB"))
         self.trigger = Trigger(self.clock, 0.05)
         self.promises = Promises(Patience(patience=30.0, first_pause=40.0, longest_pause=100.0))
         self.heartbeats = Heartbeats(self.clock, silent_after=45.0)
+        self.claims: dict[str, ClaimInfo] = {}
+        self.volumes: dict[str, VolumeInfo] = {}
+        self.classes: dict[str, ClassInfo] = {}
+        self.namespaces: dict[str, Mapping[str, str]] = {}
         self.mirrors = Mirrors(
-            Mirror(lambda: dict(self.pods), lambda: self.synced["pods"]),
-            Mirror(lambda: dict(self.nodes), lambda: self.synced["nodes"]),
-            Mirror(
-                lambda: dict(self.api.nodes if self.mirrored is None else self.mirrored),
-                lambda: self.synced["mignodes"],
+            Shown(lambda: self.pods).mirror(lambda: self.synced["pods"]),
+            Shown(lambda: self.nodes).mirror(lambda: self.synced["nodes"]),
+            Shown(lambda: self.api.nodes if self.mirrored is None else self.mirrored).mirror(
+                lambda: self.synced["mignodes"]
             ),
+            Shown(lambda: self.claims).mirror(lambda: self.synced["claims"]),
+            Shown(lambda: self.volumes).mirror(lambda: self.synced["volumes"]),
+            Shown(lambda: self.classes).mirror(lambda: self.synced["classes"]),
+            Shown(lambda: self.namespaces).mirror(lambda: self.synced["namespaces"]),
         )
+        self.state = ClusterState(self.mirrors, self.heartbeats, Policy())
         self.loop = ControllerLoop(
             self.mirrors,
             trigger=self.trigger,
+            state=self.state,
+            planner=Planner(),
             promises=self.promises,
-            heartbeats=self.heartbeats,
             publisher=Publisher(self.api),
             fences=StaleFences(self.mirrors, self.heartbeats, self.fence_api, self.events, FenceSettings()),
             sink=self.events,

@@ -11,7 +11,11 @@ from msgspec.structs import replace as changed
 from cdmo.api.v1alpha1 import GpuLayout, PlacedProfile
 from cdmo.controller import loop as loop_module
 from cdmo.errors import ClusterUnavailable, Denied
+from cdmo.model.plan import Plan
+from cdmo.model.policy import Policy
 from cdmo.model.reasons import EventReason
+from cdmo.model.snapshot import Snapshot
+from cdmo.planner import Planner
 from tests.builders import BUS, IDLE, assigned, h100, key, node, pod
 from tests.controller.bench import Bench
 
@@ -47,13 +51,13 @@ async def test_a_leader_that_lost_the_lease_while_it_planned_publishes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench(node("gpu-1", [h100()]), pods=[TRAIN])
-    plan = loop_module.plan
+    plan = Planner.plan
 
-    def slow_plan(*arguments: object) -> object:
+    def slow_plan(self: Planner, snapshot: Snapshot, policy: Policy) -> Plan:
         bench.leading = False
-        return plan(*arguments)  # type: ignore[arg-type]
+        return plan(self, snapshot, policy)
 
-    monkeypatch.setattr(loop_module, "plan", slow_plan)
+    monkeypatch.setattr(Planner, "plan", slow_plan)
     await bench.loop.round()
     assert bench.api.calls == []
 
@@ -107,7 +111,7 @@ async def test_a_hand_broken_spec_is_written_anew_with_every_slice_in_use() -> N
 
 async def test_a_plan_that_breaks_a_rule_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(node("gpu-1", [h100()]), pods=[TRAIN])
-    monkeypatch.setattr(loop_module, "violations", lambda *_: ("a slice in use is destroyed",))
+    monkeypatch.setattr(loop_module, "violations", lambda *_, **__: ("a slice in use is destroyed",))
     await bench.loop.round()
     assert bench.api.calls == []
     assert bench.promises.assignments() == ()

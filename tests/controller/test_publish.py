@@ -26,7 +26,7 @@ def stored(name: str = "gpu-1") -> MigNode:
 
 
 async def publish(api: FakeMigNodes, *changes: GpuChange, seen: dict[str, MigNode] | None = None) -> frozenset[str]:
-    return await Publisher(api).publish(Plan(changes=changes), dict(api.nodes) if seen is None else seen)
+    return await Publisher(api).publish(Plan(changes=changes), (dict(api.nodes) if seen is None else seen).get)
 
 
 async def test_a_spec_carries_the_revision_it_was_planned_from_and_keeps_other_gpus() -> None:

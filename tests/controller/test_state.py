@@ -8,13 +8,14 @@ import pytest
 from msgspec.structs import replace as changed
 
 from cdmo.api.v1alpha1 import Condition, GpuLayout, MigNode, MigNodeSpec, Mode, PlacedProfile
-from cdmo.controller.state import Heartbeats, is_pending, take_snapshot, view_of
+from cdmo.api.view import view_of
+from cdmo.controller.state import Heartbeats, is_pending
 from cdmo.model.cluster import PodInfo
 from cdmo.model.names import PARTITIONING_LABEL
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import Snapshot
 from tests.builders import BUS, assigned, at, h100, node, pod
-from tests.controller.bench import BEAT, Bench, mignode_of
+from tests.controller.bench import BEAT, MIRRORED, Bench, mignode_of
 from tests.fakes.clock import VirtualClock
 
 WAITING = pod("train", "3g.40gb")
@@ -115,7 +116,8 @@ def test_a_node_that_went_and_came_back_is_heard_anew() -> None:
 
 
 def shot(bench: Bench) -> Snapshot:
-    return take_snapshot(bench.mirrors, bench.heartbeats, bench.promises, Policy(), now=5.0)
+    bench.state.catch_up()
+    return bench.state.snapshot(bench.promises, now=5.0)
 
 
 def test_a_snapshot_holds_gpu_nodes_pending_and_bound_pods_and_promises() -> None:
@@ -132,7 +134,7 @@ def test_a_snapshot_holds_gpu_nodes_pending_and_bound_pods_and_promises() -> Non
     assert snapshot.now == 5.0
 
 
-@pytest.mark.parametrize("kind", ["pods", "nodes", "mignodes"])
+@pytest.mark.parametrize("kind", MIRRORED)
 def test_mirrors_are_synced_when_all_are(kind: str) -> None:
     bench = Bench()
     assert bench.mirrors.synced()

@@ -95,17 +95,19 @@ async def test_a_bookmark_moves_the_version_that_the_next_watch_starts_from(tmp_
     assert len(server.asked("list")) == 1
 
 
-async def test_a_mirror_handed_out_does_not_change_under_its_reader(tmp_path: Path) -> None:
+async def test_each_mirror_handed_out_tells_its_reader_what_changed_since_it_last_asked(tmp_path: Path) -> None:
     async with FakeApiServer() as server, watching(server, tmp_path) as mirror:
         mirror.put("a")
         await mirror.until_equal()
-        handed_out = mirror.reflector.mirror()
-        before = handed_out.items()
-        assert handed_out.synced()
+        one, other = mirror.reflector.mirror(), mirror.reflector.mirror()
+        assert one.synced()
+        assert one.changed() == {"ml/a"}
         mirror.put("b")
         await mirror.until_equal()
-        assert set(before) == {"ml/a"}
-        assert set(handed_out.items()) == {"ml/a", "ml/b"}
+        assert set(one.items()) == {"ml/a", "ml/b"}
+        assert one.changed() == {"ml/b"}
+        assert one.changed() == set()
+        assert other.changed() == {"ml/a", "ml/b"}
 
 
 async def test_selectors_and_namespace_reach_the_server(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from cdmo.kube.resources import LEASE, MIG_NODE, NODE, POD, Ask
+import pytest
+import yaml
+
+from cdmo.kube.resources import CLAIM, LEASE, MIG_NODE, NAMESPACE, NODE, POD, STORAGE_CLASS, VOLUME, Ask, Kind
 
 
 @pytest.mark.parametrize(
@@ -16,6 +19,10 @@ from cdmo.kube.resources import LEASE, MIG_NODE, NODE, POD, Ask
         (Ask("create", LEASE, "cdmo", "cdmo"), "apis/coordination.k8s.io/v1/namespaces/cdmo/leases"),
         (Ask("create", POD, "a", "ml", "binding"), "api/v1/namespaces/ml/pods/a/binding"),
         (Ask("list", MIG_NODE), "apis/cdmo.clear.ml/v1alpha1/mignodes"),
+        (Ask("watch", NAMESPACE), "api/v1/namespaces"),
+        (Ask("watch", CLAIM), "api/v1/persistentvolumeclaims"),
+        (Ask("watch", VOLUME), "api/v1/persistentvolumes"),
+        (Ask("watch", STORAGE_CLASS), "apis/storage.k8s.io/v1/storageclasses"),
     ],
 )
 def test_a_request_goes_where_the_api_server_files_the_object(ask: Ask, path: str) -> None:
@@ -40,3 +47,18 @@ def test_no_name_climbs_out_of_its_place(name: str) -> None:
 )
 def test_a_request_can_be_said_in_words(ask: Ask, words: str) -> None:
     assert str(ask) == words
+
+
+@pytest.mark.parametrize(
+    "kind", [POD, NODE, MIG_NODE, NAMESPACE, CLAIM, VOLUME, STORAGE_CLASS], ids=lambda one: one.kind
+)
+def test_the_controller_may_follow_everything_that_planning_reads(kind: Kind) -> None:
+    manifest = Path(__file__).parents[2] / "deploy" / "rbac" / "controller.yaml"
+    role = next(one for one in yaml.safe_load_all(manifest.read_text()) if one["kind"] == "ClusterRole")
+    allowed = {
+        verb
+        for rule in role["rules"]
+        if kind.group in rule["apiGroups"] and kind.plural in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert {"list", "watch"} <= allowed

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cdmo.kube.slim import node_info, pod_info
-from cdmo.model.cluster import NodeInfo, PodInfo, Requirement, SelectorTerm, Taint, Toleration
+from cdmo.model.cluster import HostPort, NodeInfo, PodInfo, Requirement, SelectorTerm, Taint, Toleration
 from cdmo.model.gpu import PodKey
 from tests.kube.objects import container, node_json, pod_json
 
@@ -173,3 +173,41 @@ def test_a_node_shows_its_labels_taints_and_what_it_offers() -> None:
 @pytest.mark.parametrize(("status", "ready"), [("True", True), ("False", False), ("Unknown", False)])
 def test_only_a_node_that_says_so_is_ready(status: str, ready: bool) -> None:
     assert node(conditions=[{"type": "Ready", "status": status}]).ready is ready
+
+
+def test_ports_of_the_node_are_those_of_containers_that_stay() -> None:
+    def with_ports(restart_policy: str = "", **port: Any) -> Any:
+        return {**container(restart_policy), "ports": [port]}
+
+    found = pod(
+        containers=[
+            with_ports(containerPort=80, hostPort=8080, protocol="UDP", hostIP="10.0.0.1"),
+            with_ports(containerPort=81),
+        ],
+        initContainers=[with_ports(hostPort=1), with_ports("Always", hostPort=2, hostIP="")],
+    )
+    assert found.host_ports == (HostPort(2), HostPort(8080, "UDP", "10.0.0.1"))
+
+
+def test_a_pod_in_the_nodes_network_takes_its_ports_there() -> None:
+    here = [{**container(), "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 81}]}]
+    assert pod(hostNetwork=True, containers=here).host_ports == (HostPort(80), HostPort(81))
+
+
+def test_claims_are_named_or_made_for_the_pod_alone() -> None:
+    volumes = [
+        {"name": "config", "configMap": {"name": "c"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "ml-data"}},
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+        {"name": "odd", "persistentVolumeClaim": None, "ephemeral": None},
+    ]
+    found = pod(volumes=volumes)
+    assert found.claims == ("ml-data", "a-scratch")
+    assert found.own_claims == ("a-scratch",)
+
+
+def test_what_pods_of_one_workload_have_in_common_is_kept_once() -> None:
+    spec: Any = {"tolerations": [{"operator": "Exists"}], "nodeSelector": {"a": "1"}}
+    first, second = (pod_info(json.dumps(pod_json(n, labels={"app": "x"}, **spec)).encode()) for n in "ab")
+    for field in ("requests", "demand", "others", "tolerations", "node_selector", "labels"):
+        assert getattr(first, field) is getattr(second, field), field

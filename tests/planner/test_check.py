@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 import pytest
 
 from cdmo.model.cluster import Taint
@@ -121,7 +123,7 @@ def test_steps_that_are_not_the_difference_between_layout_and_card() -> None:
 
 def test_a_layout_out_of_order() -> None:
     good = change("3g.40gb@0", "1g.10gb@6", create=("3g.40gb@0",))
-    bad = Plan(changes=(replace(good, layout=good.layout[::-1]),))
+    bad = Plan(changes=(structs.replace(good, layout=good.layout[::-1]),))
     assert broken(snapshot([single("1g.10gb@6")]), bad) == [
         f"{GPU}: the layout is not ascending, or lists a placement twice"
     ]

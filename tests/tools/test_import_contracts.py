@@ -32,7 +32,9 @@ VIOLATIONS = [
     Violation("kubernetes-client", "agent/loop.py", "import lightkube.core"),
     Violation("nvml", "hardware/port.py", "import pynvml"),
     Violation("grpc", "agent/apply.py", "import grpc.aio"),
+    Violation("yaml", "kube/objects.py", "import yaml"),
     Violation("terminal", "runtime/run.py", "import typer"),
+    Violation("plot", "cli/simulate.py", "import matplotlib.figure"),
     Violation("product", "controller/loop.py", "import cdmo_harness.pki"),
 ]
 

@@ -27,14 +27,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout, readable without colour."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int = 100) -> None:
+    """A table on stdout, readable without colour; `width` columns wide where there is no terminal to ask."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))  # as it is: names from outside are no markup
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    Console(width=None if sys.stdout.isatty() else width).print(table)
 
 
 def print_error(error: CdmoError) -> None:

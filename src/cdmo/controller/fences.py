@@ -42,9 +42,9 @@ class StaleFences:
     async def lift(self) -> None:
         """Look at every node once."""
         mignodes = self._mirrors.mignodes.items()
-        for name, node in self._mirrors.nodes.items().items():
-            mignode = mignodes.get(name)
-            if not carries_fence(node) or mignode is None:
+        for node in [each for each in self._mirrors.nodes.items().values() if carries_fence(each)]:
+            mignode = mignodes.get(node.name)
+            if mignode is None:
                 continue
             silent = self._heartbeats.silent_for(mignode)
             if silent >= self._settings.silent_seconds:

@@ -11,7 +11,7 @@ from cdmo.controller import events
 from cdmo.controller.fences import StaleFences
 from cdmo.controller.promises import Promises
 from cdmo.controller.publish import Publisher
-from cdmo.controller.state import Heartbeats, Mirrors, is_pending, take_snapshot
+from cdmo.controller.state import ClusterState, Mirrors
 from cdmo.controller.trigger import Trigger
 from cdmo.errors import ClusterError
 from cdmo.kube.port import EventSink
@@ -19,7 +19,7 @@ from cdmo.model.cluster import labelled
 from cdmo.model.gpu import PodKey
 from cdmo.model.plan import Plan
 from cdmo.model.policy import Policy
-from cdmo.planner import plan
+from cdmo.planner import Planner
 from cdmo.planner.check import violations
 from cdmo.runtime.clock import Clock
 
@@ -42,8 +42,9 @@ class ControllerLoop:
         mirrors: Mirrors,
         *,
         trigger: Trigger,
+        state: ClusterState,
+        planner: Planner,
         promises: Promises,
-        heartbeats: Heartbeats,
         publisher: Publisher,
         fences: StaleFences,
         sink: EventSink,
@@ -55,7 +56,8 @@ class ControllerLoop:
         self._mirrors = mirrors
         self._trigger = trigger
         self._promises = promises
-        self._heartbeats = heartbeats
+        self._state = state
+        self._planner = planner
         self._publisher = publisher
         self._fences = fences
         self._sink = sink
@@ -78,18 +80,18 @@ class ControllerLoop:
         """One round; nothing while another controller leads or the mirrors are not complete."""
         if not self._is_leader() or not self._mirrors.synced():
             return
-        mignodes = self._mirrors.mignodes.items()
         nodes = [each for each in self._mirrors.nodes.items().values() if labelled(each)]
-        await self._publisher.ensure_mignodes(nodes, mignodes)
+        await self._publisher.ensure_mignodes(nodes, self._mirrors.mignodes.items())
         await self._fences.lift()
 
+        # Nothing is awaited from here until the plan is made: the mirrors stand still.
+        self._state.catch_up()
         now = self._clock.monotonic()  # patience is measured on a clock that nobody sets
-        pending = [pod for pod in self._mirrors.pods.items().values() if is_pending(pod, self._policy)]
-        for each in self._promises.review(pending, now):
+        for each in self._promises.review(self._state.pending(), now):
             self._sink.emit(events.in_vain(each, self._settings.patience))
-        snapshot = take_snapshot(self._mirrors, self._heartbeats, self._promises, self._policy, self._clock.now())
-        answer = plan(snapshot, self._policy)
-        broken = violations(snapshot, answer)
+        snapshot = self._state.snapshot(self._promises, self._clock.now())
+        answer = self._planner.plan(snapshot, self._policy)
+        broken = violations(snapshot, answer, everywhere=False)
         if broken:
             logger.error("the plan breaks a rule and is not published", violations=broken)
             return
@@ -97,7 +99,7 @@ class ControllerLoop:
             return
         # Nothing is promised on a node that could not be written. What came between wakes the next round by itself,
         # and a node that refuses for good must neither make rounds spin nor hold up the others.
-        unwritten = await self._publisher.publish(answer, mignodes)
+        unwritten = await self._publisher.publish(answer, self._state.mignode)
         before = frozenset(self._promises.assignments())
         stand = [each for each in answer.placements if each.node not in unwritten or each in before]
         fresh = self._promises.keep(stand, now)

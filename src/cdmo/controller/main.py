@@ -8,16 +8,18 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cdmo.api.v1alpha1 import MigNode
 from cdmo.controller.fences import FenceSettings, StaleFences
 from cdmo.controller.loop import ControllerLoop, RoundSettings
 from cdmo.controller.promises import Patience, Promises
 from cdmo.controller.publish import Publisher
-from cdmo.controller.state import Heartbeats, Mirrors
+from cdmo.controller.state import ClusterState, Heartbeats, Mirrors, only_beat
 from cdmo.controller.trigger import Trigger
 from cdmo.kube.client import KubeClient
 from cdmo.kube.connect import ConnectSettings, connect
 from cdmo.model.names import LEASE_NAME
 from cdmo.model.policy import Policy
+from cdmo.planner import Planner
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.run import run_until_signalled
 
@@ -46,8 +48,23 @@ async def run_controller(settings: ControllerSettings, environment: Mapping[str,
         def changed(*_: object) -> None:
             trigger.pull()
 
-        pods, nodes, mignodes = client.pods(changed), client.nodes(changed), client.mig_node_mirror(changed)
-        mirrors = Mirrors(pods.mirror(), nodes.mirror(), mignodes.mirror())
+        def mignode_changed(_: str, before: MigNode | None, now: MigNode | None) -> None:
+            # Thousands of agents beat; a beat is news only from one that was silent.
+            if before is None or now is None or not only_beat(before, now) or not heartbeats.alive(before):
+                trigger.pull()
+
+        pods, nodes, mignodes = client.pods(changed), client.nodes(changed), client.mig_node_mirror(mignode_changed)
+        claims, volumes = client.claims(changed), client.volumes(changed)
+        classes, namespaces = client.storage_classes(changed), client.namespaces(changed)
+        mirrors = Mirrors(
+            pods.mirror(),
+            nodes.mirror(),
+            mignodes.mirror(),
+            claims.mirror(),
+            volumes.mirror(),
+            classes.mirror(),
+            namespaces.mirror(),
+        )
         heartbeats = Heartbeats(clock, settings.agent_silent_after)
         identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         elector = client.elector(settings.lease_namespace, LEASE_NAME, identity)
@@ -55,8 +72,9 @@ async def run_controller(settings: ControllerSettings, environment: Mapping[str,
         loop = ControllerLoop(
             mirrors,
             trigger=trigger,
+            state=ClusterState(mirrors, heartbeats, settings.policy),
+            planner=Planner(),
             promises=Promises(settings.patience),
-            heartbeats=heartbeats,
             publisher=Publisher(client.mig_nodes()),
             fences=StaleFences(mirrors, heartbeats, client.fence(), recorder, settings.fences),
             sink=recorder,
@@ -67,7 +85,7 @@ async def run_controller(settings: ControllerSettings, environment: Mapping[str,
         )
 
         async def plan_when_leading() -> None:
-            for each in (pods, nodes, mignodes):
+            for each in (pods, nodes, mignodes, claims, volumes, classes, namespaces):
                 await each.wait_synced()
             await elector.wait_leader()
             trigger.pull()
@@ -81,6 +99,10 @@ async def run_controller(settings: ControllerSettings, environment: Mapping[str,
                 "watch pods": pods.run,
                 "watch nodes": nodes.run,
                 "watch mignodes": mignodes.run,
+                "watch claims": claims.run,
+                "watch volumes": volumes.run,
+                "watch storage classes": classes.run,
+                "watch namespaces": namespaces.run,
                 "lease": elector.run,
                 "events": recorder.run,
                 "plan": plan_when_leading,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -26,14 +26,17 @@ class Publisher:
         self._api = api
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def publish(self, plan: Plan, mignodes: Mapping[str, MigNode]) -> frozenset[str]:
-        """Write every changed node's spec. Returns the nodes that could not be written: to be planned again."""
+    async def publish(self, plan: Plan, planned_from: Callable[[str], MigNode | None]) -> frozenset[str]:
+        """Write every changed node's spec. Returns the nodes that could not be written: to be planned again.
+
+        planned_from: by node name what the plan saw; asked before anything is awaited.
+        """
         changes: dict[str, list[GpuChange]] = {}
         for change in plan.changes:
             changes.setdefault(change.node, []).append(change)
-        names = sorted(changes.keys() & mignodes.keys())
-        written = await asyncio.gather(*(self._write(mignodes[name], changes[name]) for name in names))
-        return frozenset(name for name, done in zip(names, written, strict=True) if not done)
+        seen = {name: mignode for name in sorted(changes) if (mignode := planned_from(name)) is not None}
+        written = await asyncio.gather(*(self._write(mignode, changes[name]) for name, mignode in seen.items()))
+        return frozenset(name for name, done in zip(seen, written, strict=True) if not done)
 
     async def ensure_mignodes(self, nodes: Iterable[NodeInfo], mignodes: Mapping[str, MigNode]) -> None:
         """Make the MigNode of every labelled node that has none; it goes with its Node."""

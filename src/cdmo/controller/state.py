@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cdmo.api.convert import Layouts, gpus_from_api, layouts_from_spec, model_from_api
-from cdmo.api.v1alpha1 import MigNode, Mode
+from cdmo.api.v1alpha1 import MigNode
+from cdmo.api.view import view_of
 from cdmo.controller.promises import Promises
-from cdmo.errors import BadSpec
 from cdmo.kube.port import Mirror
-from cdmo.model.cluster import NodeInfo, PodInfo, labelled
+from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.policy import Policy
-from cdmo.model.reasons import ConditionType, ReadyReason
-from cdmo.model.snapshot import MigNodeView, Snapshot
+from cdmo.model.snapshot import Host, MigNodeView, Snapshot
+from cdmo.model.storage import ClaimInfo, ClassInfo, Storage, VolumeInfo
 from cdmo.runtime.clock import Clock
 
 
@@ -25,10 +24,22 @@ class Mirrors:
     pods: Mirror[PodInfo]
     nodes: Mirror[NodeInfo]
     mignodes: Mirror[MigNode]
+    claims: Mirror[ClaimInfo]
+    volumes: Mirror[VolumeInfo]
+    classes: Mirror[ClassInfo]
+    namespaces: Mirror[Mapping[str, str]]  # their labels
 
     def synced(self) -> bool:
         """Whether all have seen a full list: before that nothing is planned."""
-        return self.pods.synced() and self.nodes.synced() and self.mignodes.synced()
+        return (
+            self.pods.synced()
+            and self.nodes.synced()
+            and self.mignodes.synced()
+            and self.claims.synced()
+            and self.volumes.synced()
+            and self.classes.synced()
+            and self.namespaces.synced()
+        )
 
 
 class Heartbeats:
@@ -58,29 +69,122 @@ class Heartbeats:
         self._heard = {name: value for name, value in self._heard.items() if name in names}
 
 
-def take_snapshot(
-    mirrors: Mirrors, heartbeats: Heartbeats, promises: Promises, policy: Policy, now: float
-) -> Snapshot:
-    """The question of this round."""
-    mignodes = mirrors.mignodes.items()
-    nodes = mirrors.nodes.items()
-    pods = mirrors.pods.items()
-    heartbeats.keep(mignodes)
-    bound: defaultdict[str, list[PodInfo]] = defaultdict(list)
-    for _, pod in sorted(pods.items()):
+class ClusterState:
+    """What the mirrors show, arranged for planning, and brought up to date with what changed.
+
+    A snapshot shares every view with the one before that is still true, for the planner recognises those.
+    """
+
+    def __init__(self, mirrors: Mirrors, heartbeats: Heartbeats, policy: Policy) -> None:
+        self._mirrors = mirrors
+        self._heartbeats = heartbeats
+        self._policy = policy
+        self._places: dict[str, str] = {}  # pod to node, of the unfinished pods that are on one
+        self._bound: defaultdict[str, dict[str, PodInfo]] = defaultdict(dict)  # by node
+        self._pending: dict[str, PodInfo] = {}
+        self._mignodes: dict[str, MigNode] = {}
+        self._views: dict[str, MigNodeView] = {}
+        self._hosts: dict[str, Host] = {}
+        self._all_views: tuple[MigNodeView, ...] = ()
+        self._all_hosts: tuple[Host, ...] = ()
+
+    def snapshot(self, promises: Promises, now: float) -> Snapshot:
+        """The question of this round. Patience is told by `promises`, which has to be reviewed before."""
+        return Snapshot(
+            now=now,
+            nodes=self._all_views,
+            pending=self.pending(),
+            others=self._all_hosts,
+            namespaces=self._mirrors.namespaces.items(),
+            assignments=promises.assignments(),
+            avoid=promises.avoid(),
+        )
+
+    def pending(self) -> tuple[PodInfo, ...]:
+        """The pods that wait for slices, with what their volumes ask of a node."""
+        pods = [self._pending[key] for key in sorted(self._pending)]
+        if any(pod.claims for pod in pods):
+            mirrors = self._mirrors
+            storage = Storage(mirrors.claims.items(), mirrors.volumes.items(), mirrors.classes.items())
+            pods = [storage.with_volumes(pod) for pod in pods]
+        return tuple(pods)
+
+    def mignode(self, name: str) -> MigNode | None:
+        """The MigNode as the last snapshot shows it: what is planned from it is written onto it and no other."""
+        return self._mignodes.get(name)
+
+    def catch_up(self) -> None:
+        """Bring in everything that changed since the last time."""
+        nodes, pods = self._mirrors.nodes, self._mirrors.pods
+        touched = nodes.changed()
+        there = pods.items()
+        for key in pods.changed():
+            self._take_pod(key, there.get(key), touched)
+        self._take_mignodes(touched)
+        known = nodes.items()
+        for name in touched:
+            self._arrange(name, known.get(name))
+        if touched:
+            self._all_views = tuple(self._views[name] for name in sorted(self._views))
+            self._all_hosts = tuple(self._hosts[name] for name in sorted(self._hosts))
+
+    def _take_pod(self, key: str, pod: PodInfo | None, touched: set[str]) -> None:
+        before = self._places.pop(key, "")
+        if before:
+            del self._bound[before][key]
+            touched.add(before)
+        self._pending.pop(key, None)
+        if pod is None:
+            return
+        if is_pending(pod, self._policy):
+            self._pending[key] = pod
         if pod.node_name and not pod.finished:
-            bound[pod.node_name].append(pod)
-    views = tuple(
-        view_of(node, mignodes[name], heartbeats.alive(mignodes[name]), bound[name])
-        for name, node in sorted(nodes.items())
-        if name in mignodes
-    )
-    return Snapshot(
-        now=now,
-        nodes=views,
-        pending=tuple(pod for _, pod in sorted(pods.items()) if is_pending(pod, policy)),
-        assignments=promises.assignments(),
-        avoid=promises.avoid(),
+            self._places[key] = pod.node_name
+            self._bound[pod.node_name][key] = pod
+            touched.add(pod.node_name)
+
+    def _take_mignodes(self, touched: set[str]) -> None:
+        there = self._mirrors.mignodes.items()
+        for name in self._mirrors.mignodes.changed():
+            before, now = self._mignodes.get(name), there.get(name)
+            if before is None or now is None or not only_beat(before, now):
+                touched.add(name)
+            if now is None:
+                self._mignodes.pop(name, None)
+            else:
+                self._mignodes[name] = now
+        self._heartbeats.keep(self._mignodes)
+        for name, mignode in self._mignodes.items():
+            view = self._views.get(name)
+            if view is not None and view.alive != self._heartbeats.alive(mignode):
+                touched.add(name)
+
+    def _arrange(self, name: str, node: NodeInfo | None) -> None:
+        self._views.pop(name, None)
+        self._hosts.pop(name, None)
+        if not self._bound[name]:
+            del self._bound[name]
+        if node is None:
+            return
+        bound = self._bound.get(name, {})
+        pods = tuple(bound[key] for key in sorted(bound))
+        mignode = self._mignodes.get(name)
+        if mignode is None:
+            self._hosts[name] = Host(node, pods)
+        else:
+            self._views[name] = view_of(node, mignode, self._heartbeats.alive(mignode), pods)
+
+
+def only_beat(before: MigNode, now: MigNode) -> bool:
+    """Whether nothing but the agent's heartbeat differs that a plan looks at."""
+    one, two = before.status, now.status
+    return (
+        before.spec == now.spec
+        and (one.agent is None) == (two.agent is None)
+        and one.revision == two.revision
+        and one.gpus == two.gpus
+        and one.models == two.models
+        and one.conditions == two.conditions
     )
 
 
@@ -98,36 +202,3 @@ def is_pending(pod: PodInfo, policy: Policy) -> bool:
         and pod.unschedulable
         and pod.scheduler_name in policy.scheduler_names
     )
-
-
-def view_of(node: NodeInfo, mignode: MigNode, alive: bool, bound: Iterable[PodInfo] = ()) -> MigNodeView:
-    """One node as the planner sees it, with the unfinished pods that are bound to it."""
-    managed = labelled(node) and mignode.spec.mode is Mode.MANAGED
-    desired, problem = _desired(mignode)
-    return MigNodeView(
-        node=node,
-        models=tuple(model_from_api(each) for each in mignode.status.models),
-        gpus=gpus_from_api(mignode),
-        desired=desired,
-        managed=managed,
-        alive=alive,
-        problem=problem or _problem(mignode),
-        pods=tuple(bound),
-    )
-
-
-def _desired(mignode: MigNode) -> tuple[Layouts, str]:
-    try:
-        return layouts_from_spec(mignode), ""
-    except BadSpec as error:
-        return {}, str(error)
-
-
-def _problem(mignode: MigNode) -> str:
-    for each in mignode.status.conditions:
-        # A change that failed is planned around: the next status shows what stood in its way.
-        # A spec that cannot be carried out is written anew, from what is there.
-        tolerable = (ReadyReason.CHANGE_FAILED, ReadyReason.BAD_SPEC)
-        if each.type == ConditionType.READY and each.status != "True" and each.reason not in tolerable:
-            return each.message or each.reason
-    return ""

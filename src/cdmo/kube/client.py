@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import msgspec
 
 from cdmo.api.v1alpha1 import MigNode
 from cdmo.kube.connect import Connection
@@ -12,10 +15,14 @@ from cdmo.kube.mignode_api import KubeMigNodes, mig_node
 from cdmo.kube.port import FenceApi, MigNodeApi
 from cdmo.kube.recorder import Recorder
 from cdmo.kube.reflector import OnChange, Reflector
-from cdmo.kube.resources import MIG_NODE, NODE, POD
+from cdmo.kube.resources import CLAIM, MIG_NODE, NAMESPACE, NODE, POD, STORAGE_CLASS, VOLUME, Kind
 from cdmo.kube.slim import node_info, pod_info
+from cdmo.kube.slim_storage import claim_info, class_info, namespace_labels, volume_info
 from cdmo.model.cluster import NodeInfo, PodInfo
+from cdmo.model.storage import ClaimInfo, ClassInfo, VolumeInfo
 from cdmo.runtime.clock import Clock
+
+T = TypeVar("T")
 
 
 class KubeClient:
@@ -42,26 +49,18 @@ class KubeClient:
         """One participant of an election."""
         return LeaseElector(self._connection, namespace, name, identity, clock=self._clock, random=self._random)
 
-    def pods(self, on_change: OnChange[PodInfo], *, field_selector: str = "") -> Reflector[PodInfo]:
-        """A mirror of the pods of all namespaces (`spec.nodeName=…` selects one node's)."""
+    def _mirror(
+        self,
+        kind: Kind,
+        convert: Callable[[msgspec.Raw], T],
+        on_change: OnChange[T],
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Reflector[T]:
         return Reflector(
             self._connection,
-            POD,
-            pod_info,
-            on_change,
-            clock=self._clock,
-            random=self._random,
-            field_selector=field_selector,
-        )
-
-    def nodes(
-        self, on_change: OnChange[NodeInfo], *, label_selector: str = "", field_selector: str = ""
-    ) -> Reflector[NodeInfo]:
-        """A mirror of the nodes (`metadata.name=…` selects one)."""
-        return Reflector(
-            self._connection,
-            NODE,
-            node_info,
+            kind,
+            convert,
             on_change,
             clock=self._clock,
             random=self._random,
@@ -69,14 +68,32 @@ class KubeClient:
             field_selector=field_selector,
         )
 
+    def claims(self, on_change: OnChange[ClaimInfo]) -> Reflector[ClaimInfo]:
+        """A mirror of the PersistentVolumeClaims of all namespaces."""
+        return self._mirror(CLAIM, claim_info, on_change)
+
+    def volumes(self, on_change: OnChange[VolumeInfo]) -> Reflector[VolumeInfo]:
+        """A mirror of the PersistentVolumes."""
+        return self._mirror(VOLUME, volume_info, on_change)
+
+    def storage_classes(self, on_change: OnChange[ClassInfo]) -> Reflector[ClassInfo]:
+        """A mirror of the StorageClasses."""
+        return self._mirror(STORAGE_CLASS, class_info, on_change)
+
+    def namespaces(self, on_change: OnChange[Mapping[str, str]]) -> Reflector[Mapping[str, str]]:
+        """A mirror of the namespaces' labels."""
+        return self._mirror(NAMESPACE, namespace_labels, on_change)
+
+    def pods(self, on_change: OnChange[PodInfo], *, field_selector: str = "") -> Reflector[PodInfo]:
+        """A mirror of the pods of all namespaces (`spec.nodeName=…` selects one node's)."""
+        return self._mirror(POD, pod_info, on_change, field_selector=field_selector)
+
+    def nodes(
+        self, on_change: OnChange[NodeInfo], *, label_selector: str = "", field_selector: str = ""
+    ) -> Reflector[NodeInfo]:
+        """A mirror of the nodes (`metadata.name=…` selects one)."""
+        return self._mirror(NODE, node_info, on_change, label_selector=label_selector, field_selector=field_selector)
+
     def mig_node_mirror(self, on_change: OnChange[MigNode], *, field_selector: str = "") -> Reflector[MigNode]:
         """A mirror of the MigNodes (`metadata.name=…` selects one)."""
-        return Reflector(
-            self._connection,
-            MIG_NODE,
-            mig_node,
-            on_change,
-            clock=self._clock,
-            random=self._random,
-            field_selector=field_selector,
-        )
+        return self._mirror(MIG_NODE, mig_node, on_change, field_selector=field_selector)

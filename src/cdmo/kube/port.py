@@ -41,8 +41,9 @@ class Event:
 class Mirror(Generic[T]):
     """A live copy of one kind of object, kept by a reflector. Keys are "namespace/name" or "name"."""
 
-    items: Callable[[], Mapping[str, T]]  # what is there now; a fresh, unchanging mapping
+    items: Callable[[], Mapping[str, T]]  # what is there now: a view that changes whenever something is awaited
     synced: Callable[[], bool]  # whether a full list was seen since the last break
+    changed: Callable[[], set[str]]  # keys of what came, changed or went since this was last called
 
 
 class EventSink(Protocol):

@@ -79,6 +79,7 @@ class Reflector(Generic[T]):
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._selectors = {name: value for name, value in selectors.items() if value}
         self._items: dict[str, T] = {}
+        self._changes: list[set[str]] = []  # of each mirror, what its reader has not been told
         self._version = ""  # of the last list, event or bookmark; empty: list first
         self._failures = 0  # in a row, without any progress
         self._synced = asyncio.Event()
@@ -104,8 +105,16 @@ class Reflector(Generic[T]):
         await self._synced.wait()
 
     def mirror(self) -> Mirror[T]:
-        """This copy as the port hands it out."""
-        return Mirror(items=lambda: MappingProxyType(dict(self._items)), synced=lambda: self.synced)
+        """This copy as the port hands it out. Each mirror tells its own reader what changed."""
+        changes: set[str] = set(self._items)
+        self._changes.append(changes)
+
+        def changed() -> set[str]:
+            told = set(changes)
+            changes.clear()
+            return told
+
+        return Mirror(items=lambda: self.items, synced=lambda: self.synced, changed=changed)
 
     async def run(self) -> NoReturn:
         """Follow the API server until cancelled."""
@@ -198,6 +207,8 @@ class Reflector(Generic[T]):
         else:
             self._items[key] = new
         if old != new:
+            for changes in self._changes:
+                changes.add(key)
             self._on_change(key, old, new)
 
     # --- watch ----------------------------------------------------------------------------------------------

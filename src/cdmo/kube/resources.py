@@ -39,6 +39,10 @@ class Kind:
 
 POD = Kind("Pod", "pods", namespaced=True)
 NODE = Kind("Node", "nodes")
+NAMESPACE = Kind("Namespace", "namespaces")
+CLAIM = Kind("PersistentVolumeClaim", "persistentvolumeclaims", namespaced=True)
+VOLUME = Kind("PersistentVolume", "persistentvolumes")
+STORAGE_CLASS = Kind("StorageClass", "storageclasses", "storage.k8s.io")
 ENDPOINT_SLICE = Kind("EndpointSlice", "endpointslices", "discovery.k8s.io", namespaced=True)
 LEASE = Kind("Lease", "leases", "coordination.k8s.io", namespaced=True)
 EVENT = Kind("Event", "events", "events.k8s.io", namespaced=True)

@@ -9,74 +9,56 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from datetime import datetime
 from functools import lru_cache
 
 import msgspec
 
-from cdmo.kube.quantity import amount
-from cdmo.model.cluster import NodeInfo, PodInfo, Requirement, SelectorTerm, Taint, Toleration
+from cdmo.kube.lenient import Amounts, Labels, Lenient, Metadata, amounts, label_map, pairs, shared, terms
+from cdmo.kube.slim_relations import Affinity, SpreadConstraint, node_terms_of, pod_terms_of, spread_rules_of
+from cdmo.model.cluster import ANY_ADDRESS, HostPort, NodeInfo, PodInfo, Taint, Toleration
 from cdmo.model.demand import ContainerAsk, pod_requests
 from cdmo.model.gpu import PodKey
 
-Amounts = dict[str, str | int | float]
 
-
-class _Lenient(msgspec.Struct, frozen=True, rename="camel"):
-    """Base of what is decoded: unknown fields are skipped."""
-
-
-class _Metadata(_Lenient, frozen=True):
-    name: str
-    namespace: str | None = None
-    uid: str | None = None
-    labels: dict[str, str | None] | None = None
-    creation_timestamp: datetime | None = None
-    deletion_timestamp: str | None = None
-
-
-class _Resources(_Lenient, frozen=True):
+class _Resources(Lenient, frozen=True):
     requests: Amounts | None = None
 
 
-class _Container(_Lenient, frozen=True):
+class _Port(Lenient, frozen=True):
+    container_port: int | None = None
+    host_port: int | None = None
+    protocol: str | None = None
+    host_ip: str | None = msgspec.field(name="hostIP", default=None)
+
+
+class _Container(Lenient, frozen=True):
     resources: _Resources | None = None
     restart_policy: str | None = None
+    ports: list[_Port] | None = None
+
+    @property
+    def sidecar(self) -> bool:
+        return self.restart_policy == "Always"
 
 
-class _Expression(_Lenient, frozen=True):
-    key: str
-    operator: str
-    values: list[str] | None = None
+class _ClaimSource(Lenient, frozen=True):
+    claim_name: str | None = None
 
 
-class _Term(_Lenient, frozen=True):
-    match_expressions: list[_Expression] | None = None
-    match_fields: list[_Expression] | None = None
+class _Volume(Lenient, frozen=True):
+    name: str | None = None
+    persistent_volume_claim: _ClaimSource | None = None
+    ephemeral: Lenient | None = None
 
 
-class _NodeSelector(_Lenient, frozen=True):
-    node_selector_terms: list[_Term] | None = None
-
-
-class _NodeAffinity(_Lenient, frozen=True):
-    required: _NodeSelector | None = msgspec.field(
-        name="requiredDuringSchedulingIgnoredDuringExecution", default=None
-    )
-
-
-class _Affinity(_Lenient, frozen=True):
-    node_affinity: _NodeAffinity | None = None
-
-
-class _Toleration(_Lenient, frozen=True):
+class _Toleration(Lenient, frozen=True):
     key: str | None = None
     operator: str | None = None
     value: str | None = None
     effect: str | None = None
 
 
-class _PodSpec(_Lenient, frozen=True):
+class _PodSpec(Lenient, frozen=True):
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
     overhead: Amounts | None = None
@@ -85,31 +67,34 @@ class _PodSpec(_Lenient, frozen=True):
     node_name: str | None = None
     scheduler_name: str | None = None
     scheduling_gates: list[msgspec.Raw] | None = None
-    node_selector: dict[str, str | None] | None = None
-    affinity: _Affinity | None = None
+    node_selector: Labels | None = None
+    affinity: Affinity | None = None
     tolerations: list[_Toleration] | None = None
+    topology_spread_constraints: list[SpreadConstraint] | None = None
+    volumes: list[_Volume] | None = None
+    host_network: bool | None = None
 
 
-class _Condition(_Lenient, frozen=True):
+class _Condition(Lenient, frozen=True):
     type: str | None = None
     status: str | None = None
     reason: str | None = None
 
 
-class _Health(_Lenient, frozen=True):
+class _Health(Lenient, frozen=True):
     resource_id: str | None = msgspec.field(name="resourceID", default=None)
 
 
-class _ResourceStatus(_Lenient, frozen=True):
+class _ResourceStatus(Lenient, frozen=True):
     name: str | None = None
     resources: list[_Health] | None = None
 
 
-class _ContainerStatus(_Lenient, frozen=True):
+class _ContainerStatus(Lenient, frozen=True):
     allocated_resources_status: list[_ResourceStatus] | None = None
 
 
-class _PodStatus(_Lenient, frozen=True):
+class _PodStatus(Lenient, frozen=True):
     phase: str | None = None
     conditions: list[_Condition] | None = None
     nominated_node_name: str | None = None
@@ -117,31 +102,31 @@ class _PodStatus(_Lenient, frozen=True):
     init_container_statuses: list[_ContainerStatus] | None = None
 
 
-class _Pod(_Lenient, frozen=True):
-    metadata: _Metadata
+class _Pod(Lenient, frozen=True):
+    metadata: Metadata
     spec: _PodSpec | None = None
     status: _PodStatus | None = None
 
 
-class _Taint(_Lenient, frozen=True):
+class _Taint(Lenient, frozen=True):
     key: str
     value: str | None = None
     effect: str | None = None
 
 
-class _NodeSpec(_Lenient, frozen=True):
+class _NodeSpec(Lenient, frozen=True):
     taints: list[_Taint] | None = None
     unschedulable: bool | None = None
 
 
-class _NodeStatus(_Lenient, frozen=True):
+class _NodeStatus(Lenient, frozen=True):
     allocatable: Amounts | None = None
     capacity: Amounts | None = None
     conditions: list[_Condition] | None = None
 
 
-class _Node(_Lenient, frozen=True):
-    metadata: _Metadata
+class _Node(Lenient, frozen=True):
+    metadata: Metadata
     spec: _NodeSpec | None = None
     status: _NodeStatus | None = None
 
@@ -154,8 +139,11 @@ def pod_info(raw: bytes | msgspec.Raw) -> PodInfo:
     """A Pod as planning and the fence see it. Raises msgspec.ValidationError or ValueError."""
     pod = _decode_pod(raw)
     meta, spec, status = pod.metadata, pod.spec or _PodSpec(), pod.status or _PodStatus()
+    namespace, labels = sys.intern(meta.namespace or ""), label_map(meta.labels)
+    affinity, anti_affinity = pod_terms_of(spec.affinity, namespace, labels)
+    claims = _claims(meta.name, spec.volumes)
     return PodInfo(
-        key=PodKey(sys.intern(meta.namespace or ""), meta.name, meta.uid or ""),
+        key=PodKey(namespace, meta.name, meta.uid or ""),
         created=meta.creation_timestamp.timestamp() if meta.creation_timestamp else 0.0,
         priority=spec.priority or 0,
         phase=sys.intern(status.phase or "Pending"),
@@ -166,14 +154,21 @@ def pod_info(raw: bytes | msgspec.Raw) -> PodInfo:
         unschedulable=_is(status.conditions, "PodScheduled", "False", "Unschedulable"),
         terminating=meta.deletion_timestamp is not None,
         requests=_pod_requests(spec),
-        node_selector=tuple(
-            sorted((sys.intern(k), sys.intern(v or "")) for k, v in (spec.node_selector or {}).items())
+        node_selector=shared(pairs(spec.node_selector)),
+        node_affinity=shared(terms(node_terms_of(spec.affinity))),
+        tolerations=shared(
+            tuple(
+                _toleration(one.key or "", one.operator or "Equal", one.value or "", one.effect or "")
+                for one in spec.tolerations or ()
+            )
         ),
-        node_affinity=_required_terms(spec.affinity),
-        tolerations=tuple(
-            _toleration(one.key or "", one.operator or "Equal", one.value or "", one.effect or "")
-            for one in spec.tolerations or ()
-        ),
+        labels=shared(pairs(meta.labels)),
+        host_ports=shared(_host_ports(spec)),
+        spread=shared(spread_rules_of(spec.topology_spread_constraints, labels)),
+        affinity=shared(affinity),
+        anti_affinity=shared(anti_affinity),
+        claims=tuple(name for name, _ in claims),
+        own_claims=tuple(name for name, own in claims if own),
         devices=_devices([*(status.container_statuses or ()), *(status.init_container_statuses or ())]),
     )
 
@@ -185,53 +180,61 @@ def node_info(raw: bytes | msgspec.Raw) -> NodeInfo:
     return NodeInfo(
         name=meta.name,
         uid=meta.uid or "",
-        labels={sys.intern(key): sys.intern(value or "") for key, value in (meta.labels or {}).items()},
-        taints=tuple(Taint(one.key, one.value or "", one.effect or "") for one in spec.taints or ()),
+        labels=label_map(meta.labels),
+        taints=shared(tuple(Taint(one.key, one.value or "", one.effect or "") for one in spec.taints or ())),
         unschedulable=bool(spec.unschedulable),
         ready=_is(status.conditions, "Ready", "True"),
-        allocatable=_amounts(status.allocatable),
-        capacity=_amounts(status.capacity),
+        allocatable=amounts(status.allocatable),
+        capacity=amounts(status.capacity),
     )
 
 
-def _amounts(quantities: Amounts | None) -> dict[str, int]:
-    return {sys.intern(name): amount(name, str(text)) for name, text in (quantities or {}).items()}
-
-
 def _requests(resources: _Resources | None) -> dict[str, int]:
-    return _amounts(resources.requests) if resources else {}
+    return amounts(resources.requests) if resources else {}
 
 
 def _pod_requests(spec: _PodSpec) -> dict[str, int]:
     """What the scheduler counts: containers, then what is set for the pod as a whole, then its overhead."""
     app = [ContainerAsk(_requests(one.resources)) for one in spec.containers or ()]
-    init = [
-        ContainerAsk(_requests(one.resources), sidecar=one.restart_policy == "Always")
-        for one in spec.init_containers or ()
-    ]
+    init = [ContainerAsk(_requests(one.resources), sidecar=one.sidecar) for one in spec.init_containers or ()]
     total = pod_requests(app, init)
     # Pod-level resources stand in the place of the containers' sums; the API allows them for these alone.
     for name, count in _requests(spec.resources).items():
         if name in ("cpu", "memory") or name.startswith("hugepages-"):
             total[name] = count
-    for name, count in _amounts(spec.overhead).items():
+    for name, count in amounts(spec.overhead).items():
         total[name] = total.get(name, 0) + count
-    return total
+    return _one_of(tuple(total.items()))
 
 
-def _required_terms(affinity: _Affinity | None) -> tuple[SelectorTerm, ...] | None:
-    node_affinity = affinity.node_affinity if affinity else None
-    required = node_affinity.required if node_affinity else None
-    if required is None:
-        return None
-    return tuple(
-        SelectorTerm(_requirements(term.match_expressions), _requirements(term.match_fields))
-        for term in required.node_selector_terms or ()
-    )
+@lru_cache(maxsize=16384)
+def _one_of(requests: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    """One mapping for all pods with equal requests; nobody may change it, as PodInfo's type says."""
+    return dict(requests)
 
 
-def _requirements(expressions: list[_Expression] | None) -> tuple[Requirement, ...]:
-    return tuple(Requirement(one.key, one.operator, tuple(one.values or ())) for one in expressions or ())
+def _host_ports(spec: _PodSpec) -> tuple[HostPort, ...]:
+    """Ports of the node that the pod takes as long as it runs: those of init containers that end are not its own."""
+    staying = [*(one for one in spec.init_containers or () if one.sidecar), *(spec.containers or ())]
+    found = []
+    for port in (port for container in staying for port in container.ports or ()):
+        # A pod in the host's network takes the node's ports under their own numbers (the API server fills them in).
+        number = port.host_port or (port.container_port if spec.host_network else 0) or 0
+        if number > 0:
+            found.append(HostPort(number, port.protocol or "TCP", port.host_ip or ANY_ADDRESS))
+    return tuple(found)
+
+
+def _claims(pod: str, volumes: list[_Volume] | None) -> list[tuple[str, bool]]:
+    """Names of claims, and whether Kubernetes makes the claim for this pod alone."""
+    found = []
+    for volume in volumes or ():
+        if volume.persistent_volume_claim is not None:
+            found.append((volume.persistent_volume_claim.claim_name or "", False))
+        elif volume.ephemeral is not None:
+            # https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#persistentvolumeclaim-naming
+            found.append((f"{pod}-{volume.name or ''}", True))
+    return found
 
 
 @lru_cache(maxsize=1024)  # nearly every pod of a cluster carries the same two: shared, not repeated

@@ -1,4 +1,4 @@
 """Frozen values that everybody shares: GPUs, profiles, placements, demands, snapshots, plans.
 
-Nothing here does I/O; the package imports the standard library and `cdmo.errors` alone.
+Nothing here does I/O; the package imports the standard library, msgspec and `cdmo.errors` alone.
 """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from cdmo.model.gpu import Placement, PodKey
 from cdmo.model.reasons import WaitingCode
 from cdmo.model.snapshot import Assignment
 
 
-@dataclass(frozen=True, slots=True)
-class GpuChange:
+class GpuChange(msgspec.Struct, frozen=True, gc=False):
     """A new desired layout of one GPU, and how it differs from what is there."""
 
     node: str
@@ -20,13 +21,22 @@ class GpuChange:
     destroy: tuple[Placement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """Why a pod has no place yet: a code for machines, a sentence for people."""
 
     pod: PodKey
     code: WaitingCode
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Slots that nobody else is given, so that a pod which has waited for long can have them one day."""
+
+    pod: PodKey
+    node: str
+    places: tuple[tuple[str, Placement], ...]  # PCI bus id, and what is to be cut there
+    in_the_way: tuple[tuple[str, Placement], ...]  # slices that have to end before; nobody new is to get them
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +46,4 @@ class Plan:
     placements: tuple[Assignment, ...] = ()
     changes: tuple[GpuChange, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    windows: tuple[Window, ...] = ()

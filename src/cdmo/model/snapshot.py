@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import Gpu, Placement, PodKey
 from cdmo.model.profile import GpuModel
@@ -32,8 +34,7 @@ class Host:
     pods: tuple[PodInfo, ...] = ()  # every unfinished pod bound to it
 
 
-@dataclass(frozen=True, slots=True)
-class SliceChoice:
+class SliceChoice(msgspec.Struct, frozen=True, gc=False):
     """One slice of a pod's plan."""
 
     gpu: str  # PCI bus id
@@ -41,8 +42,7 @@ class SliceChoice:
     action: str  # "reuse" | "create"
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(msgspec.Struct, frozen=True, gc=False):
     """Slices that were planned for a pod and stay its own until it runs or goes."""
 
     pod: PodKey

@@ -2,12 +2,16 @@
 
     plan(snapshot, policy) -> Plan
 
-The idea, in the order of `plan`:
- 1. `ledger`    what every GPU is to look like as things stand: what is held, asked for, on its way, adopted
+The idea, in the order in which a plan is made:
+ 1. `standing`  what stands on each node: what is held, about to be taken, on its way, adopted
+    `ledger`    what every GPU is to look like; a journal that can be taken back
+    `index`     GPUs in buckets by shape and node class, ranked by what a slice costs there
  2. `keep`      pods that were planned before keep their slices where they can still have them
- 3. `fit`       everyone else, by priority and age: reuse an idle slice, else create in free slots, else destroy idle
-                slices; among creates the fewest slots left free plus the fewest placements lost ("best fit and
-                capability loss"). `shape` and `placement` hold what is precomputed, `eligible` says which nodes count
+ 3. `batch`     everyone else, by priority and age; when not all fit, the largest are placed first
+    `seek`      one pod's place: reuse an idle slice, else create in free slots, else destroy idle slices.
+                `shape` and `placement` hold what is precomputed about cards, `fit` looks for several slices at once,
+                `eligible` and `relations` (by `company`) say where a pod may run
+    `window`    slots kept for the oldest pod that finds no room
  4. `waiting`   whoever got nothing learns why, in a sentence (`reasons`) that a person can act on
  5. layouts that differ from what was asked of a GPU become changes
 
@@ -16,40 +20,91 @@ The idea, in the order of `plan`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import PodKey
-from cdmo.model.plan import Plan
+from cdmo.model.plan import Plan, Window
 from cdmo.model.policy import Policy
-from cdmo.model.snapshot import Assignment, Snapshot
-from cdmo.planner.eligible import Eligibility, shortage
-from cdmo.planner.fit import NO_COST, Choice
+from cdmo.model.snapshot import Assignment, SliceChoice, Snapshot
+from cdmo.planner.batch import Attempt, Batch
+from cdmo.planner.company import company_of
+from cdmo.planner.eligible import needs
+from cdmo.planner.index import Index
 from cdmo.planner.keep import avoided, keep_assignments
 from cdmo.planner.ledger import Ledger, NodeState
-from cdmo.planner.shape import Cost
+from cdmo.planner.seek import Picks, Seeker
+from cdmo.planner.shape import Mode
 from cdmo.planner.waiting import Explainer
+from cdmo.planner.window import KeptWindow, keep_window
 
-__all__ = ["in_order", "plan"]
+__all__ = ["Planner", "in_order", "plan"]
+
+MOST_SHAPES = 30_000  # different GPUs met, some 60 MB; then everything is worked out anew
 
 
 def plan(snapshot: Snapshot, policy: Policy) -> Plan:
     """A place or a reason for every pending pod, and the layouts that follow. Same input, same plan."""
-    queue = in_order(snapshot.pending, policy)
-    ledger = Ledger(snapshot)
-    placed = keep_assignments(snapshot, queue, ledger)
-    eligibility = Eligibility()
-    for pod in queue:
-        if pod.key not in placed:
-            assignment = _place(pod, avoided(snapshot, pod.key), ledger, eligibility)
-            if assignment is not None:
-                placed[pod.key] = assignment
-    explainer = Explainer(ledger, eligibility)
-    return Plan(
-        placements=tuple(placed[pod.key] for pod in queue if pod.key in placed),
-        changes=ledger.changes(),
-        waiting=tuple(explainer.why(pod, avoided(snapshot, pod.key)) for pod in queue if pod.key not in placed),
-    )
+    return Planner().plan(snapshot, policy)
+
+
+class Planner:
+    """`plan` for one snapshot after another: the same answers, sooner.
+
+    It remembers what follows from a node's view, and recognises a view that did not change by its identity.
+    """
+
+    def __init__(self) -> None:
+        self._ledger = Ledger()
+        self._index = Index()
+
+    def plan(self, snapshot: Snapshot, policy: Policy) -> Plan:
+        """The same as `plan(snapshot, policy)`."""
+        if len(self._ledger.shapes) > MOST_SHAPES:
+            self._forget()
+        try:
+            self._index.begin()
+            self._index.update(*self._ledger.update(snapshot.nodes))
+            mode = self._ledger.begin()
+            start = self._ledger.mark()
+            answer = self._answer(snapshot, policy, mode)
+            self._ledger.rollback(start)
+        except BaseException:
+            self._forget()  # half of a plan must not show in the next one
+            raise
+        return answer
+
+    def _forget(self) -> None:
+        self._ledger = Ledger()
+        self._index = Index()
+
+    def _answer(self, snapshot: Snapshot, policy: Policy, mode: Mode) -> Plan:
+        ledger, index = self._ledger, self._index
+        queue = in_order(snapshot.pending, policy)
+        company = company_of(snapshot, queue, repelled=bool(ledger.repelling))
+        kept = keep_assignments(snapshot, queue, ledger, company)
+        rest = [pod for pod in queue if pod.key not in kept] if kept else queue
+        avoid = avoided(snapshot)
+        seeker = Seeker(ledger, index, company, avoid, _least(rest), mode)
+
+        def may_keep(pod: PodInfo) -> bool:
+            return snapshot.now - pod.created >= policy.reserve_after and ledger.is_big(pod.demand)
+
+        def keep(pod: PodInfo, kind: int) -> KeptWindow | None:
+            return keep_window(pod, kind, ledger, index)
+
+        batch = Batch(
+            rest, ledger=ledger, index=index, seeker=seeker, company=company, may_keep=may_keep, keep_window=keep
+        )
+        attempt = batch.serve()
+        given = {rest[pod].key: _assignment(rest[pod], *found) for pod, found in attempt.given.items()}
+        explainer = Explainer(ledger, index, seeker, [*kept.values(), *given.values()], _window(rest, attempt))
+        return Plan(
+            placements=_placements(queue, kept, given),
+            changes=ledger.changes(),
+            waiting=tuple(explainer.why(rest[pod], batch.kinds[pod]) for pod in attempt.refused),
+            windows=tuple(_windows(rest, attempt)),
+        )
 
 
 def in_order(pending: Iterable[PodInfo], policy: Policy) -> list[PodInfo]:
@@ -59,35 +114,51 @@ def in_order(pending: Iterable[PodInfo], policy: Policy) -> list[PodInfo]:
         theirs = pod.scheduler_name not in policy.scheduler_names
         if pod.demand and not (pod.gated or pod.node_name or pod.finished or pod.terminating or theirs):
             answered[pod.key] = pod
-    return sorted(answered.values(), key=lambda each: (-each.priority, each.created, each.key))
+    return sorted(
+        answered.values(),
+        key=lambda each: (-each.priority, each.created, each.key.namespace, each.key.name, each.key.uid),
+    )
 
 
-def _place(pod: PodInfo, avoid: frozenset[str], ledger: Ledger, eligibility: Eligibility) -> Assignment | None:
-    """Give the pod the cheapest choice on a node where it may run; ties go to the first node by name."""
-    demand = pod.demand
-
-    def may_run(node: NodeState) -> bool:
-        host = node.view.node
-        return eligibility.obstacle(pod, host) is None and shortage(pod, host, node.room) is None
-
-    found: list[tuple[Cost, str, Choice]] = []
-    for name, node in ledger.nodes.items():
-        choice = None if node.problem or name in avoid else node.best(demand, ledger.fitter)
-        if choice is not None:
-            if choice.cost == NO_COST and may_run(node):  # nothing is cheaper, and nodes come by name
-                return node.give(pod, choice, ledger.shapes)
-            found.append((choice.cost, name, choice))
-    found.sort(key=lambda each: each[:2])
-    for _, name, choice in found:
-        node = ledger.nodes[name]
-        if may_run(node):
-            return node.give(pod, choice, ledger.shapes)
-    return None
+def _least(pods: Sequence[PodInfo]) -> PodInfo | None:
+    """A pod that needs no more of anything, slices apart, than any of these."""
+    if not pods:
+        return None
+    least = dict(needs(pods[0]))
+    for pod in pods:
+        wanted = needs(pod)
+        for name in list(least):
+            least[name] = min(least[name], wanted.get(name, 0))
+    return PodInfo(PodKey("", ""), requests={name: count for name, count in least.items() if count})
 
 
-class Planner:
-    """`plan` for one snapshot after another."""
+def _assignment(pod: PodInfo, node: NodeState, picks: Picks) -> Assignment:
+    slices = tuple(
+        [SliceChoice(gpu.bus, option.cut.placement, "reuse" if option.reuse else "create") for gpu, option in picks]
+    )
+    return Assignment(pod.key, node.name, slices)
 
-    def plan(self, snapshot: Snapshot, policy: Policy) -> Plan:
-        """The same answer as `plan`."""
-        return plan(snapshot, policy)
+
+def _placements(
+    queue: Sequence[PodInfo], kept: dict[PodKey, Assignment], given: dict[PodKey, Assignment]
+) -> tuple[Assignment, ...]:
+    both = {**kept, **given} if kept else given
+    return tuple(both[pod.key] for pod in queue if pod.key in both)
+
+
+def _windows(pods: Sequence[PodInfo], attempt: Attempt) -> list[Window]:
+    if attempt.window is None:
+        return []
+    pod, window = attempt.window
+    return [
+        Window(
+            pods[pod].key,
+            window.node.name,
+            tuple((hold.gpu.bus, hold.cut.placement) for hold in window.holds),
+            tuple((hold.gpu.bus, each) for hold in window.holds for each in sorted(hold.in_the_way)),
+        )
+    ]
+
+
+def _window(pods: Sequence[PodInfo], attempt: Attempt) -> tuple[PodInfo, KeptWindow] | None:
+    return None if attempt.window is None else (pods[attempt.window[0]], attempt.window[1])

@@ -8,29 +8,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import Gpu, Placement, PodKey
 from cdmo.model.plan import GpuChange, Plan
 from cdmo.model.snapshot import Assignment, MigNodeView, Snapshot
 from cdmo.planner.eligible import obstacle, room_of, shortage, take
-from cdmo.planner.keep import avoided
-from cdmo.planner.ledger import (
+from cdmo.planner.placement import Layout
+from cdmo.planner.reasons import LIMIT
+from cdmo.planner.standing import (
     Tables,
     device_ids,
     gpu_problem,
     held_placements,
     node_problem,
     outstanding,
+    same_pod,
     tables_of,
     unseen,
 )
-from cdmo.planner.placement import Layout
-from cdmo.planner.reasons import LIMIT
 
 
-def violations(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
-    """Every rule that the plan breaks, one sentence each; empty for a plan that may be published."""
+def violations(snapshot: Snapshot, plan: Plan, *, everywhere: bool = True) -> tuple[str, ...]:
+    """Every rule that the plan breaks, one sentence each; empty for a plan that may be published.
+
+    everywhere: look at nodes that the plan does not touch as well, in case that it should have.
+    """
+    if not everywhere:
+        touched = {each.node for each in plan.changes} | {each.node for each in plan.placements}
+        snapshot = replace(snapshot, nodes=tuple(each for each in snapshot.nodes if each.node.name in touched))
     checker = _Checker(snapshot, plan)
     return (*checker.answers(), *checker.layouts(), *checker.assignments(), *checker.spoken_for())
 
@@ -152,7 +159,7 @@ class _Checker:
         found = obstacle(pod, view.node) or shortage(pod, view.node, room)
         if found is not None:
             yield f"pod {pod.key} is planned on node {name}: {found.sentence}"
-        if name in avoided(self.snapshot, pod.key):
+        if any(where == name and same_pod(other, pod.key) for other, where in self.snapshot.avoid):
             yield f"pod {pod.key} is planned on node {name}, where it was tried in vain"
         take(room, pod)
 

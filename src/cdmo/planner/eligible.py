@@ -1,17 +1,23 @@
 """Whether a pod could run on a node were its MIG slices there: the kube-scheduler's filters on plain values.
 
-Judged: node name, node selector, required node affinity, taints, cordon, readiness, and what is left of cpu, memory,
-pods and other resources. CDMO's own taint never counts: it goes away with the change that the pod waits for.
+Judged here: node name, node selector, required node affinity, taints, cordon, readiness and volumes, which stay as
+they are whatever else is planned (`obstacle`, `Eligibility`); and what is left of cpu, memory, pods, other resources
+and host ports (`Room`). Rules about other pods: `relations`. CDMO's own taint never counts: it goes away with the
+change that the pod waits for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TypeAlias
 
-from cdmo.model.cluster import NodeInfo, PodInfo, Requirement, SelectorTerm, Taint
+from cdmo.model.cluster import ANY_ADDRESS, HostPort, NodeInfo, PodInfo, Taint, Toleration, VolumeNeed
 from cdmo.model.names import REPARTITIONING_TAINT, is_mig_resource
+from cdmo.model.selectors import SelectorTerm, any_matches
 
 PODS = "pods"  # the resource under which a Node says how many pods it takes
 
@@ -25,6 +31,7 @@ class Bar(Enum):
     NEVER = auto()  # until the pod or the node is changed by somebody
     NOT_READY = auto()  # until the node is well again
     BUSY = auto()  # until something that runs there ends
+    OTHERS = auto()  # until pods that its rules, or theirs, are about come or go
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +42,153 @@ class Obstacle:
     sentence: str  # without the node's name, no full stop
 
 
+NodeSelector: TypeAlias = tuple[tuple[str, str], ...]
+NodeTerms: TypeAlias = tuple[SelectorTerm, ...] | None
+Kind: TypeAlias = tuple[str, NodeSelector, NodeTerms, tuple[Toleration, ...], tuple[VolumeNeed, ...], str]
+"""All of a pod that `obstacle` looks at."""
+
+
+def kind_of(pod: PodInfo) -> Kind:
+    """The pod's kind: two pods of equal kind meet equal obstacles on every node."""
+    return pod.node_name, pod.node_selector, pod.node_affinity, pod.tolerations, pod.volumes, pod.problem
+
+
 def obstacle(pod: PodInfo, node: NodeInfo) -> Obstacle | None:
     """What keeps the pod from the node however empty it is, or None."""
+    if pod.problem:
+        return Obstacle(Bar.NEVER, pod.problem)
     if pod.node_name and pod.node_name != node.name:
         return Obstacle(Bar.NEVER, f"the pod names node {pod.node_name}")
     for key, value in pod.node_selector:
         if node.labels.get(key) != value:
             return Obstacle(Bar.NEVER, f"the pod's nodeSelector wants {key}={value}")
-    if pod.node_affinity is not None and not any(_term_matches(term, node) for term in pod.node_affinity):
+    if pod.node_affinity is not None and not any_matches(pod.node_affinity, node.labels, node.name):
         return Obstacle(Bar.NEVER, "the pod's required node affinity does not match it")
     if not node.ready:
         return Obstacle(Bar.NOT_READY, "it is not ready")
-    if node.unschedulable and not _tolerated(pod, _CORDON):
+    if node.unschedulable and not tolerated(pod, _CORDON):
         return Obstacle(Bar.NEVER, "it is cordoned")
     for taint in node.taints:
-        if taint.key == REPARTITIONING_TAINT or taint.effect not in _BARRING_EFFECTS:
-            continue
-        if not _tolerated(pod, taint):
+        if taint.key != REPARTITIONING_TAINT and bars(pod, taint):
             value = f"={taint.value}" if taint.value else ""
             return Obstacle(Bar.NEVER, f"the pod does not tolerate its taint {taint.key}{value}:{taint.effect}")
-    return None
+    claim = _out_of_reach(pod.volumes, node)
+    return Obstacle(Bar.NEVER, f"no volume for the pod's claim {claim} is within its reach") if claim else None
 
 
-def room_of(node: NodeInfo, pods: Iterable[PodInfo]) -> dict[str, int]:
+def selected(pod: PodInfo, node: NodeInfo) -> bool:
+    """Whether the pod's node selector and required node affinity match the node."""
+    if any(node.labels.get(key) != value for key, value in pod.node_selector):
+        return False
+    return pod.node_affinity is None or any_matches(pod.node_affinity, node.labels, node.name)
+
+
+def bars(pod: PodInfo, taint: Taint) -> bool:
+    """Whether the taint keeps the pod away."""
+    return taint.effect in _BARRING_EFFECTS and not tolerated(pod, taint)
+
+
+def tolerated(pod: PodInfo, taint: Taint) -> bool:
+    """Whether one of the pod's tolerations covers the taint."""
+    return any(each.tolerates(taint) for each in pod.tolerations)
+
+
+def _out_of_reach(needs: tuple[VolumeNeed, ...], node: NodeInfo) -> str:
+    """The first claim that nothing could serve on this node; empty if there is none."""
+    taken: set[str] = set()
+    for need in needs:
+        for choice in need.choices:
+            if choice.volume not in taken and (
+                choice.terms is None or any_matches(choice.terms, node.labels, node.name)
+            ):
+                if choice.volume:
+                    taken.add(choice.volume)
+                break
+        else:
+            return need.claim
+    return ""
+
+
+# --- many nodes at once -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What of a node a kind of pod looks at, besides taints, cordon and readiness."""
+
+    keys: tuple[str, ...]  # labels, ascending
+    names: frozenset[str]  # nodes that it names; all others are alike
+
+
+def signature(kind: Kind) -> Signature:
+    """What of a node this kind looks at: nodes that agree in that meet equal obstacles."""
+    node_name, node_selector, node_affinity, _, volumes, _ = kind
+    choices = [choice.terms or () for need in volumes for choice in need.choices]
+    terms = [term for each in (node_affinity or (), *choices) for term in each]
+    keys = {key for key, _ in node_selector} | {each.key for term in terms for each in term.labels}
+    names = {value for term in terms for each in term.fields for value in each.values}
+    return Signature(tuple(sorted(keys)), frozenset(names | {node_name} - {""}))
+
+
+_Seen: TypeAlias = dict[object, Obstacle | None]
+
+
+class Eligibility:
+    """`obstacle`, worked out once for every kind of pod and every sort of node: few of either differ."""
+
+    def __init__(self) -> None:
+        self._known: dict[Kind, tuple[Signature, _Seen]] = {}
+
+    def obstacle(self, pod: PodInfo, node: NodeInfo) -> Obstacle | None:
+        """What keeps the pod from the node however empty it is, or None."""
+        return self.judge(pod, (node,))[0]
+
+    def judge(self, pod: PodInfo, nodes: Sequence[NodeInfo]) -> list[Obstacle | None]:
+        """What keeps the pod from each of the nodes, in their order."""
+        kind = kind_of(pod)
+        found = self._known.get(kind)
+        if found is None:
+            found = self._known[kind] = (signature(kind), {})
+        looks_at, seen = found
+        sorts = sorts_of(looks_at, nodes)
+        answers = [seen.get(sort, _UNSEEN) for sort in sorts]
+        if any(answer is _UNSEEN for answer in answers):
+            for sort, node in zip(sorts, nodes, strict=True):
+                if sort not in seen:
+                    seen[sort] = obstacle(pod, node)
+            return [seen[sort] for sort in sorts]
+        return answers
+
+
+_UNSEEN = Obstacle(Bar.NEVER, "")
+
+
+def sorts_of(looks_at: Signature, nodes: Sequence[NodeInfo]) -> list[object]:
+    """What a kind sees of each node: equal sorts, equal obstacles."""
+    keys, names = looks_at.keys, looks_at.names
+    if names:
+        named = (node.name if node.name in names else "" for node in nodes)
+        return list(zip(named, sorts_of(Signature(keys, frozenset()), nodes), strict=True))
+    if not keys:
+        return [(node.taints, node.unschedulable, node.ready) for node in nodes]
+    first, second = keys[0], keys[-1]
+    if len(keys) <= 2:  # nearly always, and a third faster
+        return [
+            (node.labels.get(first), node.labels.get(second), node.taints, node.unschedulable, node.ready)
+            for node in nodes
+        ]
+    return [(*map(node.labels.get, keys), node.taints, node.unschedulable, node.ready) for node in nodes]
+
+
+# --- room ---------------------------------------------------------------------------------------------------------
+
+
+Room: TypeAlias = dict[str, int]
+"""What is left on a node by resource, MIG slices apart. Host ports that are taken stand in it as well, as how many
+pods hold them (see `_port_keys`), so that a copy of the dict is a copy of the room."""
+
+
+def room_of(node: NodeInfo, pods: Iterable[PodInfo]) -> Room:
     """What the pods that are on a node leave of its allocatable resources, MIG slices apart."""
     room = {resource: count for resource, count in node.allocatable.items() if not is_mig_resource(resource)}
     for pod in pods:
@@ -65,31 +196,68 @@ def room_of(node: NodeInfo, pods: Iterable[PodInfo]) -> dict[str, int]:
     return room
 
 
-def take(room: dict[str, int], pod: PodInfo) -> None:
+def take(room: Room, pod: PodInfo) -> None:
     """Take what the pod needs, MIG slices apart, out of the room."""
     for resource, count in needs(pod).items():
         room[resource] = room.get(resource, 0) - count
+    for port in pod.host_ports:
+        for key in _port_keys(port):
+            room[key] = room.get(key, 0) + 1
 
 
-def needs(pod: PodInfo) -> dict[str, int]:
-    """What a pod needs of a node besides MIG slices."""
-    wanted = {name: count for name, count in pod.requests.items() if count and not is_mig_resource(name)}
-    wanted[PODS] = 1
-    return wanted
+def give(room: Room, pod: PodInfo) -> None:
+    """Undo `take`."""
+    for resource, count in needs(pod).items():
+        room[resource] += count
+    for port in pod.host_ports:
+        for key in _port_keys(port):
+            room[key] -= 1
+
+
+def needs(pod: PodInfo) -> Mapping[str, int]:
+    """What a pod needs of a node besides MIG slices and host ports; the same object for pods that need the same."""
+    return _needs(pod.others)
+
+
+@lru_cache(maxsize=16384)
+def _needs(others: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+    return MappingProxyType({**dict(others), PODS: 1})
 
 
 def shortage(pod: PodInfo, node: NodeInfo, room: Mapping[str, int]) -> Obstacle | None:
-    """Which resource, MIG slices apart, the node has too little of for this pod, or None."""
+    """Which resource, MIG slices apart, or host port the node has too little of for this pod, or None."""
     for resource, wanted in needs(pod).items():
-        left = max(0, room.get(resource, 0))
-        if wanted <= left:
+        if wanted <= room.get(resource, 0):
             continue
-        if resource == PODS:
-            bar = Bar.BUSY if node.allocatable.get(PODS, 0) else Bar.NEVER
-            return Obstacle(bar, "it takes no more pods")
-        bar = Bar.BUSY if wanted <= node.allocatable.get(resource, 0) else Bar.NEVER
-        return Obstacle(bar, f"the pod asks for {_amount(resource, wanted)}, {_amount(resource, left)} is left there")
+        return _lacking(resource, wanted, node, max(0, room.get(resource, 0)))
+    for port in pod.host_ports:
+        if _taken(port, room):
+            return Obstacle(Bar.BUSY, f"port {port.port}/{port.protocol} of it is taken")
     return None
+
+
+def _lacking(resource: str, wanted: int, node: NodeInfo, left: int) -> Obstacle:
+    enough = wanted <= node.allocatable.get(resource, 0)
+    bar = Bar.BUSY if enough else Bar.NEVER
+    if resource == PODS:
+        return Obstacle(bar, "it takes no more pods")
+    return Obstacle(bar, f"the pod asks for {_amount(resource, wanted)}, {_amount(resource, left)} is left there")
+
+
+def _taken(port: HostPort, room: Mapping[str, int]) -> bool:
+    """A port is taken on its own address or, by either side, on all of them."""
+    own, any_address = _port_keys(port)
+    if port.address == ANY_ADDRESS:
+        return room.get(any_address, 0) > 0
+    everywhere, _ = _port_keys(HostPort(port.port, port.protocol))
+    return room.get(own, 0) > 0 or room.get(everywhere, 0) > 0
+
+
+@lru_cache(maxsize=4096)
+def _port_keys(port: HostPort) -> tuple[str, str]:
+    """Where a room counts a port: on its address, and on whatever address. No resource is called like that."""
+    number = f"hostPort {port.port}/{port.protocol}"
+    return f"{number} on {port.address}", number
 
 
 def _amount(resource: str, count: int) -> str:
@@ -98,56 +266,3 @@ def _amount(resource: str, count: int) -> str:
     if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
         return f"{count / 2**20:.0f}Mi of {resource}"
     return f"{count} of {resource}"
-
-
-def _tolerated(pod: PodInfo, taint: Taint) -> bool:
-    return any(each.tolerates(taint) for each in pod.tolerations)
-
-
-def _term_matches(term: SelectorTerm, node: NodeInfo) -> bool:
-    if not term.labels and not term.fields:
-        return False
-    names = {"metadata.name": node.name}
-    return all(_holds(each, node.labels) for each in term.labels) and all(_holds(each, names) for each in term.fields)
-
-
-def _holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
-    value = labels.get(requirement.key)
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":  # an absent label is not one of the values
-            return value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt":
-            return _compares(value, requirement.values, int.__gt__)
-        case "Lt":
-            return _compares(value, requirement.values, int.__lt__)
-    return False
-
-
-def _compares(value: str | None, bounds: tuple[str, ...], compare: Callable[[int, int], bool]) -> bool:
-    """Gt and Lt compare whole numbers; anything else does not match (Kubernetes, labels.Requirement)."""
-    if value is None or len(bounds) != 1:
-        return False
-    try:
-        return compare(int(value), int(bounds[0]))
-    except ValueError:
-        return False
-
-
-class Eligibility:
-    """`obstacle`, worked out once for every node and every kind of pod: many pods differ in their names alone."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], Obstacle | None] = {}
-
-    def obstacle(self, pod: PodInfo, node: NodeInfo) -> Obstacle | None:
-        """What keeps the pod from the node however empty it is, or None. One node by each name."""
-        key = (node.name, pod.node_name, pod.node_selector, pod.node_affinity, pod.tolerations)
-        if key not in self._known:
-            self._known[key] = obstacle(pod, node)
-        return self._known[key]

@@ -11,27 +11,38 @@ from collections.abc import Sequence
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import Placement, PodKey
 from cdmo.model.snapshot import Assignment, Snapshot
+from cdmo.planner.company import Company
 from cdmo.planner.eligible import obstacle, shortage
-from cdmo.planner.ledger import GpuState, Ledger, NodeState, same_pod
-from cdmo.planner.shape import Shape, Shapes
+from cdmo.planner.ledger import GpuState, Ledger, NodeState
+from cdmo.planner.shape import Option, Shape
+from cdmo.planner.standing import same_pod
 
 
-def avoided(snapshot: Snapshot, pod: PodKey) -> frozenset[str]:
-    """Names of the nodes that this pod was tried on in vain."""
-    return frozenset(node for other, node in snapshot.avoid if same_pod(other, pod))
+def avoided(snapshot: Snapshot) -> dict[PodKey, frozenset[str]]:
+    """By pending pod the names of the nodes that it was tried on in vain."""
+    if not snapshot.avoid:
+        return {}
+    return {
+        pod.key: frozenset(node for other, node in snapshot.avoid if same_pod(other, pod.key))
+        for pod in snapshot.pending
+    }
 
 
-def keep_assignments(snapshot: Snapshot, queue: Sequence[PodInfo], ledger: Ledger) -> dict[PodKey, Assignment]:
+def keep_assignments(
+    snapshot: Snapshot, queue: Sequence[PodInfo], ledger: Ledger, company: Company
+) -> dict[PodKey, Assignment]:
     """Take out of the ledger what stays assigned; returns it by the pod that keeps it.
 
     Pods whose slices all exist or are on their way come first: what they keep may not be destroyed for those whose
     slices have to be created once more.
     """
-    asked = _asked(snapshot, queue, ledger)
     kept: dict[PodKey, Assignment] = {}
+    if not snapshot.assignments:
+        return kept
+    asked = _asked(snapshot, queue, ledger)
     for create in (False, True):
         for pod, assignment in asked:
-            if pod.key not in kept and _keep(pod, assignment, ledger, create=create):
+            if pod.key not in kept and _keep(pod, assignment, ledger, company, create=create):
                 kept[pod.key] = assignment
     return kept
 
@@ -41,37 +52,39 @@ def _asked(snapshot: Snapshot, queue: Sequence[PodInfo], ledger: Ledger) -> list
     by_name: defaultdict[tuple[str, str], list[Assignment]] = defaultdict(list)
     for each in sorted(snapshot.assignments, key=lambda each: (each.pod, each.node)):
         by_name[(each.pod.namespace, each.pod.name)].append(each)
+    avoid = avoided(snapshot)
     asked = []
     for pod in queue:
-        for each in by_name[(pod.key.namespace, pod.key.name)]:
+        for each in by_name.get((pod.key.namespace, pod.key.name), ()):
             node = ledger.nodes.get(each.node)
             if node is None or node.problem or not same_pod(each.pod, pod.key):
                 continue
-            if each.node not in avoided(snapshot, pod.key) and obstacle(pod, node.view.node) is None:
+            if each.node not in avoid.get(pod.key, ()) and obstacle(pod, node.view.node) is None:
                 asked.append((pod, each))
                 break
     return asked
 
 
-def _keep(pod: PodInfo, assignment: Assignment, ledger: Ledger, *, create: bool) -> bool:
+def _keep(pod: PodInfo, assignment: Assignment, ledger: Ledger, company: Company, *, create: bool) -> bool:
     node = ledger.nodes[assignment.node]
-    if shortage(pod, node.view.node, node.room) is not None:
+    host = node.view.node
+    if shortage(pod, host, node.room) is not None:
+        return False
+    if company.concerns(pod) and company.obstacle(pod, host) is not None:
         return False
     wanted = _by_gpu(node, assignment)
     if wanted is None or _resources(wanted) != dict(pod.demand):
         return False
-    shapes: dict[str, Shape] = {}
+    picks: list[tuple[GpuState, Option]] = []
     for gpu, placements in wanted:
-        shape = _claimed(gpu.shape, placements, ledger.shapes, create=create)
-        if shape is None:
+        options = _claimed(gpu.shape, placements, create=create)
+        if options is None:
             return False
-        shapes[gpu.bus] = shape
+        picks += [(gpu, option) for option in options]
     if not _enough(node, wanted):
         return False
-    for gpu, placements in wanted:
-        gpu.shape = shapes[gpu.bus]
-        gpu.owners.update(dict.fromkeys(placements, pod.key))
-    node.taken(pod)
+    ledger.give(pod, node, picks)
+    company.place(pod, node.name)
     return True
 
 
@@ -93,16 +106,17 @@ def _resources(wanted: list[tuple[GpuState, list[Placement]]]) -> dict[str, int]
     return dict(Counter(gpu.table.resource_at(each) for gpu, placements in wanted for each in placements))
 
 
-def _claimed(shape: Shape, placements: list[Placement], shapes: Shapes, *, create: bool) -> Shape | None:
-    """The shape once these placements are somebody's; None when one is taken or cannot be created."""
+def _claimed(shape: Shape, placements: list[Placement], *, create: bool) -> list[Option] | None:
+    """The options that make these placements somebody's; None when one is taken or cannot be created."""
+    taken = []
     for each in sorted(placements, key=lambda each: (each not in shape.layout, each)):
-        resource = shape.table.resource_at(each)
-        options = (option for option in shape.options(resource) if option.cut.placement == each)
+        options = (option for option in shape.options(shape.table.resource_at(each)) if option.cut.placement == each)
         option = next((option for option in options if option.reuse or create), None)
         if option is None:
             return None
-        shape = shapes.after(shape, option)
-    return shape
+        taken.append(option)
+        shape = shape.after(option)
+    return taken
 
 
 def _enough(node: NodeState, wanted: list[tuple[GpuState, list[Placement]]]) -> bool:

@@ -1,249 +1,357 @@
-"""The working state of one plan: what every GPU is to look like, and what of it is whose.
+"""The working state of a planner: what every GPU is to look like, and what is left on every node.
 
-A slice that is held (in use, broken, or named in a bound pod's status) stands in every layout. A bound pod whose
-slices are not seen in use yet will take some idle slice of its resource, the kubelet chooses which: as many are
-spoken for on that node, and none of that resource is destroyed there until it has shown itself.
+It outlives a plan. `update` brings in the views that changed; `give` and `keep_window` write down what a plan
+decides, and `rollback` takes it back, so that a plan can try one order of its pods after another, and so that the
+next plan starts from what is there and not from what was thought about it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from cdmo.model.cluster import PodInfo
-from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement, PodKey, Slice
+from cdmo.model.gpu import DeviceState, Gpu, Placement
 from cdmo.model.plan import GpuChange
-from cdmo.model.snapshot import Assignment, MigNodeView, SliceChoice, Snapshot
+from cdmo.model.snapshot import MigNodeView
 from cdmo.planner.eligible import room_of, take
-from cdmo.planner.fit import Choice, Demand, Fitter
-from cdmo.planner.placement import CardTable, Layout, table_of
-from cdmo.planner.shape import Shape, Shapes
+from cdmo.planner.fit import Fitter
+from cdmo.planner.placement import CardTable, Layout
+from cdmo.planner.shape import Mode, Option, Shape, Shapes
+from cdmo.planner.standing import (
+    Tables,
+    bound_pods,
+    device_ids,
+    gpu_problem,
+    node_problem,
+    outstanding,
+    standing,
+    table_for,
+    tables_of,
+    unseen,
+)
+
+if TYPE_CHECKING:
+    from cdmo.planner.index import Bucket, NodeClass
 
 
-def same_pod(one: PodKey, other: PodKey) -> bool:
-    """Whether two keys mean one pod: by uid where both have one, else by namespace and name."""
-    if one.uid and other.uid:
-        return one.uid == other.uid
-    return (one.namespace, one.name) == (other.namespace, other.name)
-
-
-Tables = tuple[CardTable, ...]  # of a node, by `Gpu.model`
-
-
-def tables_of(view: MigNodeView) -> Tables:
-    """The tables of a node's GPU models."""
-    return tuple(table_of(each) for each in view.models)
-
-
-def table_for(tables: Tables, gpu: Gpu) -> CardTable | None:
-    """The table of a GPU, or None when its node does not report its model."""
-    return tables[gpu.model] if 0 <= gpu.model < len(tables) else None
-
-
-def gpu_problem(tables: Tables, gpu: Gpu) -> str:
-    """Why nothing can be planned on this GPU, one sentence; empty when it takes part."""
-    table = table_for(tables, gpu)
-    if table is None:
-        return "its model is not reported"
-    if not gpu.healthy:
-        return gpu.problem or "it is not healthy"
-    if gpu.mig_mode is not MigMode.ENABLED:
-        return f"its MIG mode is {gpu.mig_mode}"
-    if not table.knows(each.placement for each in gpu.slices):
-        return "it holds an instance that its card's profile table does not list"
-    return ""
-
-
-def node_problem(view: MigNodeView) -> str:
-    """Why nothing can be planned on this node just now, one sentence; empty when it takes part."""
-    if not view.managed:
-        return "it is not managed by CDMO"
-    if not view.alive:
-        return "its CDMO agent is silent"
-    return view.problem
-
-
-def unseen(view: MigNodeView, tables: Tables, bound: Iterable[PodInfo]) -> Counter[str]:
-    """Slices that pods bound to this node asked for and that are not seen in their hands, by resource."""
-    shown: list[tuple[PodKey, str]] = []
-    uuids: set[str] = set()
-    for gpu in view.gpus:
-        table = table_for(tables, gpu)
-        for each in gpu.slices:
-            uuids.add(each.uuid)
-            if table and each.pod and each.state is not DeviceState.IDLE and table.knows((each.placement,)):
-                shown.append((each.pod, table.resource_at(each.placement)))
-    missing: Counter[str] = Counter()
-    for pod in bound:
-        named = dict(pod.devices)
-        for resource, count in pod.demand:
-            held = sum(each == resource and same_pod(holder, pod.key) for holder, each in shown)
-            known = sum(bool(device) and device in uuids for device in named.get(resource, ()))
-            missing[resource] += max(0, count - max(held, known))
-    return +missing
-
-
-def outstanding(view: MigNodeView, tables: Tables, missing: Counter[str], devices: Collection[str]) -> Counter[str]:
-    """How many of the idle slices will be taken for what is `unseen`, by resource.
-
-    Never more than are idle: the kubelet takes what is there when the pod comes, or fails the pod for good.
-    """
-    idle: Counter[str] = Counter()
-    for gpu in view.gpus:
-        if not gpu_problem(tables, gpu):
-            free = {each.placement for each in gpu.slices} - held_placements(gpu, devices)
-            idle.update(tables[gpu.model].resource_at(each) for each in free)
-    return missing & idle
-
-
-def device_ids(bound: Iterable[PodInfo]) -> frozenset[str]:
-    """The devices that the statuses of these pods name."""
-    return frozenset(device for pod in bound for _, names in pod.devices for device in names)
-
-
-def held_placements(gpu: Gpu, devices: Collection[str]) -> Layout:
-    """What stands in every layout of this GPU. `devices`: ids in the statuses of pods bound to its node."""
-    return frozenset(
-        each.placement
-        for each in gpu.slices
-        if each.state is not DeviceState.IDLE or (each.uuid and each.uuid in devices)
-    )
+SCARCE_FROM = 0.75  # share of the memory slots that are held: from here on room is short
 
 
 class GpuState:
     """One GPU that takes part."""
 
-    def __init__(
-        self, gpu: Gpu, table: CardTable, observed: Layout, base: Layout, held: Layout, shape: Shape
-    ) -> None:
+    __slots__ = ("base", "bucket", "bus", "entry", "gpu", "held", "node", "observed", "rest", "shape", "table")
+
+    def __init__(self, node: NodeState, position: int, gpu: Gpu, table: CardTable, start: Start) -> None:
+        self.node = node
+        self.gpu = gpu
         self.bus = gpu.pci_bus_id
         self.table = table
-        self.slices: Mapping[Placement, Slice] = {each.placement: each for each in gpu.slices}
-        self.observed = observed
-        self.base = base  # the layout asked of it so far
-        self.held = held
-        self.shape = shape
-        self.owners: dict[Placement, PodKey] = {}  # pods that were given a slice by this plan
+        self.observed, self.base, self.held, self.rest = start
+        self.shape = self.rest  # as this plan has it; `rest` is how it was before
+        # Orders GPUs by node and PCI bus id. One that is gone may still lie in a heap beside its successor: the third
+        # part keeps them apart, and which of the two comes first does not show.
+        self.entry = (node.name, position, id(self), self)
+        self.bucket: Bucket | None = None
 
-    def change(self, node: str) -> GpuChange | None:
+    def slice_at(self, placement: Placement) -> bool:
+        """Whether there is a slice now."""
+        return placement in self.observed
+
+    def change(self) -> GpuChange | None:
         """The new desired layout, or None when it is what was asked for already."""
         layout = self.shape.layout
         if layout == self.base:
             return None
+        ascending = self.table.ascending
         return GpuChange(
-            node=node,
+            node=self.node.name,
             gpu=self.bus,
-            layout=tuple(sorted(layout)),
-            create=tuple(sorted(layout - self.observed)),
-            destroy=tuple(sorted(self.observed - layout)),
+            layout=ascending(layout),
+            create=ascending(layout - self.observed),
+            destroy=ascending(self.observed - layout),
         )
 
 
 class NodeState:
     """One managed node: its room, its GPUs that take part, its slices spoken for."""
 
-    def __init__(self, view: MigNodeView, shapes: Shapes) -> None:
-        bound = [each for each in view.pods if not each.finished]
+    def __init__(self, view: MigNodeView, tables: Tables, starts: Starts) -> None:
         self.view = view
         self.name = view.node.name
         self.problem = node_problem(view)
-        self.room = room_of(view.node, bound)
-        self.tables = tables_of(view)
-        devices = device_ids(bound)
-        missing = unseen(view, self.tables, bound)
-        self.outstanding = outstanding(view, self.tables, missing, devices)
+        self.tables = tables
+        self.node_class: NodeClass | None = None
+        self.allowed = 0  # bit n: pods of the index' kind n may run here
         self.gpus: list[GpuState] = []
         self.problems: dict[str, str] = {}  # by PCI bus id, of the GPUs that do not take part
-        for gpu in sorted(view.gpus, key=lambda each: each.pci_bus_id):
-            problem = gpu_problem(self.tables, gpu)
+        bound = bound_pods(view)
+        devices = device_ids(bound)
+        missing = unseen(view, tables, bound)
+        self.outstanding = outstanding(view, tables, missing, devices)
+        self._room: dict[str, int] | None = None
+        known = (table_for(tables, gpu) for gpu in view.gpus)
+        self.row = tuple(sorted((each for each in known if each is not None), key=lambda each: each.key))
+        for position, gpu in enumerate(sorted(view.gpus, key=lambda each: each.pci_bus_id)):
+            problem = gpu_problem(tables, gpu)
             if problem:
                 self.problems[gpu.pci_bus_id] = problem
             else:
-                desired = view.desired.get(gpu.pci_bus_id)
-                self.gpus.append(_gpu_state(gpu, self.tables[gpu.model], desired, missing, devices, shapes))
-        self._fits: dict[Demand, Choice | None] = {}
+                table = tables[gpu.model]
+                start = starts.of(gpu, table, view.desired.get(gpu.pci_bus_id), missing, devices)
+                self.gpus.append(GpuState(self, position, gpu, table, start))
+
+        self.slots = sum(gpu.table.memory_slots for gpu in self.gpus)
+        self.busy = self.slots - sum(gpu.table.free_slots(gpu.held) for gpu in self.gpus)
+
+    @property
+    def room(self) -> dict[str, int]:
+        """What is left of its resources, MIG slices apart. Worked out when first asked for."""
+        if self._room is None:
+            self._room = room_of(self.view.node, bound_pods(self.view))
+        return self._room
+
+    @room.setter
+    def room(self, room: dict[str, int]) -> None:
+        self._room = room
+
+    @property
+    def usable(self) -> tuple[CardTable, ...]:
+        """Its cards that take part."""
+        return tuple(sorted((gpu.table for gpu in self.gpus), key=lambda each: each.key))
 
     def gpu(self, bus: str) -> GpuState | None:
         """The GPU that takes part under this PCI bus id, or None."""
         return next((each for each in self.gpus if each.bus == bus), None)
-
-    def best(self, demand: Demand, fitter: Fitter) -> Choice | None:
-        """The best choice for a demand as things stand; remembered until something is given away here."""
-        if demand not in self._fits:
-            limits = {resource: self.spare(resource) for resource, _ in demand if self.outstanding[resource]}
-            self._fits[demand] = fitter.fit(demand, [each.shape for each in self.gpus], limits).choice
-        return self._fits[demand]
 
     def spare(self, resource: str) -> int:
         """Slices of a resource that are nobody's, less those that bound pods will take."""
         spare = sum(gpu.table.resource_at(each) == resource for gpu in self.gpus for each in gpu.shape.spare)
         return max(0, spare - self.outstanding[resource])
 
-    def give(self, pod: PodInfo, choice: Choice, shapes: Shapes) -> Assignment:
-        """Give the pod the slices of a choice that `best` returned."""
-        slices = []
-        for pick in choice.picks:
-            gpu, option = self.gpus[pick.gpu], pick.option
-            gpu.shape = shapes.after(gpu.shape, option)
-            gpu.owners[option.cut.placement] = pod.key
-            slices.append(SliceChoice(gpu.bus, option.cut.placement, "reuse" if option.reuse else "create"))
-        self.taken(pod)
-        return Assignment(pod.key, self.name, tuple(slices))
 
-    def taken(self, pod: PodInfo) -> None:
-        """Take the pod's cpu, memory and so on out of the room, and forget what was worked out before."""
-        take(self.room, pod)
-        self._fits.clear()
+# What a GPU starts a plan with: observed layout, layout asked of it so far, held layout, shape.
+Start = tuple[Layout, Layout, Layout, Shape]
+
+
+class Starts:
+    """Works out how GPUs start a plan; equal GPUs share the answer."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+        self._known: dict[tuple[object, ...], Start] = {}
+
+    def of(
+        self,
+        gpu: Gpu,
+        table: CardTable,
+        desired: tuple[Placement, ...] | None,
+        missing: Counter[str],
+        devices: Collection[str],
+    ) -> Start:
+        """`missing`, `devices`: what is `unseen` on its node, and the ids named in the statuses of its bound pods."""
+        idle = DeviceState.IDLE
+        there = [
+            (each.placement.profile_id, each.placement.start, each.state is idle and each.uuid not in devices)
+            for each in gpu.slices
+        ]
+        there.sort()
+        asked = None if desired is None else tuple([(each.profile_id, each.start) for each in desired])
+        key = (table, tuple(there), asked, frozenset(missing) if missing else None)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._work_out(table, there, desired, missing)
+        return known
+
+    def _work_out(
+        self,
+        table: CardTable,
+        there: list[tuple[int, int, bool]],
+        desired: tuple[Placement, ...] | None,
+        missing: Counter[str],
+    ) -> Start:
+        observed = table.layout(Placement(profile, start) for profile, start, _ in there)
+        held = table.layout(Placement(profile, start) for profile, start, idle in there if not idle)
+        firm = held | {each for each in observed if missing[table.resource_at(each)]}
+        base = observed if desired is None else table.layout(desired)
+        layout = standing(table, observed, firm, base)
+        spare = layout - held
+        loose = frozenset(each for each in spare if not missing[table.resource_at(each)])
+        return observed, base, held, self._shapes.of(table, layout, spare, loose, layout - observed)
+
+
+Mark = tuple[int, int, int]
 
 
 class Ledger:
-    """All managed nodes, by name and in the order of their names."""
+    """All managed nodes by name."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self) -> None:
         self.shapes = Shapes()
-        self.fitter = Fitter(self.shapes)
-        views = sorted((each for each in snapshot.nodes if each.managed), key=lambda each: each.node.name)
-        self.nodes = {each.node.name: NodeState(each, self.shapes) for each in views}
+        self.fitter = Fitter()
+        self.nodes: dict[str, NodeState] = {}
+        self.offered: frozenset[str] = frozenset()  # resources that some card here can be cut into
+        self.rows: dict[tuple[CardTable, ...], set[NodeState]] = {}  # nodes by their cards, healthy or not
+        self.odd: set[NodeState] = set()  # nodes on which slices are spoken for: they are looked at one by one
+        self.repelling: set[NodeState] = set()  # nodes with a pod that keeps others away
+        self.unsettled: set[GpuState] = set()  # GPUs that are to be changed whatever is planned
+        self._starts = Starts(self.shapes)
+        self._views: tuple[MigNodeView, ...] = ()
+        self._tables: dict[int, tuple[object, Tables]] = {}  # by identity of a view's `models`
+        self._sizes: dict[str, int] = {}  # memory slots, by resource
+        self._most: dict[str, tuple[int, int]] = {}  # instances on one card and decoders, by resource
+        self._slots = self._busy = 0  # memory slots of all GPUs that take part, and those that are held
+        self._watchers: list[set[NodeState]] = []
+        self._gpus: list[tuple[GpuState, Shape]] = []  # the journal: what a GPU was before
+        self._rooms: list[tuple[NodeState, dict[str, int]]] = []  # what was left on a node
+        self._shut: list[tuple[NodeState, NodeClass]] = []  # which nodes were left aside
+
+    def update(self, views: tuple[MigNodeView, ...]) -> tuple[list[NodeState], list[NodeState]]:
+        """Bring in what changed since the last time; returns the states that went and those that came."""
+        if views is self._views:
+            return [], []
+        self._views = views
+        gone: list[NodeState] = []
+        came: list[NodeState] = []
+        nodes = self.nodes
+        names: set[str] = set()
+        for view in views:
+            if not view.managed:
+                continue
+            name = view.node.name
+            names.add(name)
+            before = nodes.get(name)
+            if before is not None:
+                if before.view is view:
+                    continue
+                gone.append(before)
+            state = nodes[name] = NodeState(view, self._tables_of(view), self._starts)
+            came.append(state)
+        if len(names) < len(nodes):
+            for name in [each for each in nodes if each not in names]:
+                gone.append(nodes.pop(name))
+        self._note(gone, came)
+        return gone, came
+
+    def _note(self, gone: list[NodeState], came: list[NodeState]) -> None:
+        for state in (each for each in gone if not each.problem):
+            self._slots -= state.slots
+            self._busy -= state.busy
+        for state in (each for each in came if not each.problem):
+            self._slots += state.slots
+            self._busy += state.busy
+        for state in gone:
+            self.unsettled.difference_update(state.gpus)
+            self.odd.discard(state)
+            self.repelling.discard(state)
+            self.rows[state.row].discard(state)
+            if not self.rows[state.row]:
+                del self.rows[state.row]
+        for state in came:
+            self.rows.setdefault(state.row, set()).add(state)
+            if any(pod.anti_affinity for pod in state.view.pods):
+                self.repelling.add(state)
+            if not state.problem:
+                self.unsettled.update(gpu for gpu in state.gpus if gpu.shape.layout != gpu.base)
+                if state.outstanding:
+                    self.odd.add(state)
+        if gone or came:
+            cards = {id(node.tables): node.tables for node in self.nodes.values()}
+            tables = {table for each in cards.values() for table in each}
+            self._sizes = {}
+            self._most = {}
+            for table in tables:
+                for each in table.model.profiles:
+                    choice = (each.max_instances, -each.engines.decoder)
+                    self._most[each.resource] = max(choice, self._most.get(each.resource, choice))
+                    self._sizes[each.resource] = max(each.size, self._sizes.get(each.resource, 0))
+            self.offered = frozenset(self._sizes)
+            self._tables = {number: known for number, known in self._tables.items() if id(known[1]) in cards}
+
+    def give(self, pod: PodInfo, node: NodeState, picks: Iterable[tuple[GpuState, Option]]) -> None:
+        """The pod gets these slices and takes its share of the node's other resources."""
+        for gpu, option in picks:
+            self.turn(gpu, gpu.shape.after(option))
+        self._rooms.append((node, dict(node.room)))
+        take(node.room, pod)
+
+    def turn(self, gpu: GpuState, shape: Shape) -> None:
+        """The GPU is to look like this from now on."""
+        self._gpus.append((gpu, gpu.shape))
+        self._become(gpu, shape)
+
+    def _become(self, gpu: GpuState, shape: Shape) -> None:
+        gpu.shape = shape
+        if gpu.bucket is not None:
+            gpu.bucket.node_class.move(gpu)
+        for watcher in self._watchers:
+            watcher.add(gpu.node)
+
+    def shut(self, node: NodeState) -> None:
+        """Leave a node's GPUs out of the index: nothing more can be planned on it in this plan."""
+        if node.node_class is not None:
+            self._shut.append((node, node.node_class))
+            node.node_class.remove(node)
+
+    def watch(self, changed: set[NodeState]) -> None:
+        """Add every node whose GPUs turn into something else to this set, until `begin`."""
+        self._watchers.append(changed)
+
+    def begin(self) -> Mode:
+        """A new plan begins: nobody watches any more. Returns what counts in it."""
+        self._watchers.clear()
+        mode = Mode.SCARCE if self._busy >= SCARCE_FROM * self._slots else Mode.PLENTY
+        self.fitter.begin(mode)
+        return mode
+
+    def mark(self) -> Mark:
+        """A point to which `rollback` can return."""
+        return len(self._gpus), len(self._rooms), len(self._shut)
+
+    def rollback(self, mark: Mark) -> None:
+        """Take back everything since the mark."""
+        gpus, rooms, shut = mark
+        for gpu, shape in reversed(self._gpus[gpus:]):
+            self._become(gpu, shape)
+        for node, room in reversed(self._rooms[rooms:]):
+            node.room = room
+        for node, node_class in self._shut[shut:]:
+            node_class.add(node)
+        del self._gpus[gpus:]
+        del self._rooms[rooms:]
+        del self._shut[shut:]
+
+    def touched(self) -> list[GpuState]:
+        """GPUs that are to look otherwise than when the plan began, or than was asked of them so far; in order."""
+        found = {gpu for gpu, _ in self._gpus} | self.unsettled
+        return sorted(found, key=lambda each: each.entry[:2])
+
+    def in_order(self) -> list[NodeState]:
+        """The nodes by name."""
+        return [self.nodes[name] for name in sorted(self.nodes)]
+
+    def size_of(self, demand: tuple[tuple[str, int], ...]) -> tuple[int, int]:
+        """Memory slots of a demand's largest slice and of all its slices, on the card where these are the most."""
+        sizes = [(self._sizes.get(resource, 0), count) for resource, count in demand]
+        return max(size for size, _ in sizes), sum(size * count for size, count in sizes)
+
+    def choice_of(self, demand: tuple[tuple[str, int], ...]) -> tuple[int, int]:
+        """How little a demand has to choose from: of its scarcest slice the instances on a card, less its engines."""
+        return min(self._most.get(resource, (0, 0)) for resource, _ in demand)
+
+    def is_big(self, demand: tuple[tuple[str, int], ...]) -> bool:
+        """Whether a demand could be kept waiting by smaller ones for ever."""
+        return bool(self._sizes) and self.size_of(demand)[1] > min(self._sizes.values())
 
     def changes(self) -> tuple[GpuChange, ...]:
         """Every GPU whose desired layout is to be another one, by node and PCI bus id."""
-        found = (gpu.change(node.name) for node in self.nodes.values() if not node.problem for gpu in node.gpus)
+        found = (gpu.change() for gpu in self.touched())
         return tuple(each for each in found if each is not None)
 
-
-def _gpu_state(
-    gpu: Gpu,
-    table: CardTable,
-    desired: tuple[Placement, ...] | None,
-    missing: Counter[str],
-    devices: Collection[str],
-    shapes: Shapes,
-) -> GpuState:
-    observed = table.layout(each.placement for each in gpu.slices)
-    held = table.layout(held_placements(gpu, devices))
-    firm = held | {each for each in observed if missing[table.resource_at(each)]}
-    base = observed if desired is None else table.layout(desired)
-    layout = _standing(table, observed, firm, base)
-    spare = layout - held
-    loose = frozenset(each for each in spare if not missing[table.resource_at(each)])
-    return GpuState(gpu, table, observed, base, held, shapes.of(table, layout, spare, loose, layout - observed))
-
-
-def _standing(table: CardTable, observed: Layout, firm: Layout, base: Layout) -> Layout:
-    """The layout to start from: what was asked for, corrected by what is there.
-
-    What is firm stands even if a former plan dropped it. What is on its way stays unless that is in its way. An
-    idle slice that nobody asked for is being destroyed if its slots were promised to another, else it is adopted.
-    """
-    if base == observed:
-        return base
-    layout = firm | (base & observed)
-    for each in sorted(base - observed):
-        if each in table.addable(layout):
-            layout |= {each}
-    coming = table.mask(layout - observed)
-    for each in sorted(observed - layout):
-        alone = not table.cuts[each].mask & coming
-        if alone and (each in table.addable(layout) or layout <= observed):
-            layout |= {each}
-    return layout
+    def _tables_of(self, view: MigNodeView) -> Tables:
+        known = self._tables.get(id(view.models))
+        if known is None or known[0] is not view.models:
+            known = self._tables[id(view.models)] = (view.models, tables_of(view))
+        return known[1]

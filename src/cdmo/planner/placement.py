@@ -7,7 +7,7 @@ compute slices, media engines. NVML answers NVML_ERROR_INSUFFICIENT_RESOURCES to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from cdmo.model.gpu import Placement
@@ -27,6 +27,7 @@ class Cut:
     profile: Profile
     mask: int  # bit n is memory slot n
     rank: int  # 0 is the start to try first
+    crowd: int = 0  # how many placements of the card share slots with it, then its rank: small ones hurt least
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,18 @@ class CardTable:
     def __init__(self, model: GpuModel) -> None:
         self.model = model
         self.memory_slots = model.memory_slots
-        self.by_profile: dict[int, tuple[Cut, ...]] = {each.id: _cuts(model, each) for each in model.profiles}
+        self.key = (model.product, repr(model.profiles))  # orders tables the same way in every run
+        self.by_profile: dict[int, tuple[Cut, ...]] = _all_cuts(model)
         self.cuts: dict[Placement, Cut] = {cut.placement: cut for cuts in self.by_profile.values() for cut in cuts}
+        self._numbers = {each: 1 << number for number, each in enumerate(sorted(self.cuts))}
+        self._bits: dict[Layout, int] = {}
         self._by_resource = {each.resource: each for each in reversed(model.profiles)}
         self._counted = _counted_engines(model)
         self._engines = tuple(_engine_counts(model.engines)[index] for index in self._counted)
         self._addable: dict[Layout, Layout] = {}
+        self._fits: dict[Layout, tuple[int, ...]] = {}
+        self._kinds = _different(model)
+        self._ascending: dict[Layout, tuple[Placement, ...]] = {}
 
     def profile_for(self, resource: str) -> Profile | None:
         """The profile that the device plugin advertises under this resource, or None."""
@@ -63,6 +70,20 @@ class CardTable:
     def resource_at(self, placement: Placement) -> str:
         """The extended resource of the profile placed there."""
         return self.cuts[placement].profile.resource
+
+    def bits(self, layout: Layout) -> int:
+        """The layout as a number, a bit for each placement of the card: it orders layouts the same way in every run."""
+        known = self._bits.get(layout)
+        if known is None:
+            known = self._bits[layout] = sum([self._numbers[each] for each in layout])
+        return known
+
+    def ascending(self, layout: Layout) -> tuple[Placement, ...]:
+        """The layout's placements in order; worked out once for each layout."""
+        known = self._ascending.get(layout)
+        if known is None:
+            known = self._ascending[layout] = tuple(sorted(layout))
+        return known
 
     def knows(self, placements: Iterable[Placement]) -> bool:
         """Whether the card's table lists every one of them."""
@@ -116,6 +137,22 @@ class CardTable:
                 layout |= {cut.placement}
         return len(layout) - len(beside)
 
+    def fits(self, layout: Layout) -> tuple[int, ...]:
+        """How many more of each different profile could be created, were no other asked for; the largest first."""
+        known = self._fits.get(layout)
+        if known is None:
+            known = self._fits[layout] = tuple(self.most_of(each.id, layout) for each in self._kinds)
+        return known
+
+    def fits_lost(self, layout: Layout, cut: Cut) -> int:
+        """How much of `fits` a slice takes, in slots, counting only profiles that are no larger than its own."""
+        before, after = self.fits(layout), self.fits(layout | {cut.placement})
+        return sum(
+            (one - two) * each.size
+            for one, two, each in zip(before, after, self._kinds, strict=True)
+            if each.size <= cut.profile.size
+        )
+
     def _used(self, placements: Iterable[Placement]) -> _Used:
         cuts = [self.cuts[each] for each in placements]
         instances: dict[int, int] = {}
@@ -153,6 +190,17 @@ def table_of(model: GpuModel) -> CardTable:
     return CardTable(model)
 
 
+def _all_cuts(model: GpuModel) -> dict[int, tuple[Cut, ...]]:
+    found = {each.id: _cuts(model, each) for each in model.profiles}
+    masks = [cut.mask for cuts in found.values() for cut in cuts]
+    return {
+        profile_id: tuple(
+            replace(cut, crowd=sum(1 for mask in masks if mask & cut.mask) * 64 + cut.rank) for cut in cuts
+        )
+        for profile_id, cuts in found.items()
+    }
+
+
 def _cuts(model: GpuModel, profile: Profile) -> tuple[Cut, ...]:
     starts = sorted(profile.starts, reverse=profile.compute_slices in _HIGH_STARTS_FIRST)
     slots = (1 << profile.size) - 1
@@ -161,6 +209,14 @@ def _cuts(model: GpuModel, profile: Profile) -> tuple[Cut, ...]:
         for rank, start in enumerate(starts)
         if profile.size > 0 and 0 <= start <= model.memory_slots - profile.size
     )
+
+
+def _different(model: GpuModel) -> tuple[Profile, ...]:
+    """One profile of each size and set of starts, the largest first."""
+    found: dict[tuple[object, ...], Profile] = {}
+    for each in model.profiles:
+        found.setdefault((each.size, each.starts, each.max_instances, each.engines.decoder), each)
+    return tuple(sorted(found.values(), key=lambda each: (-each.size, each.id)))
 
 
 def _engine_counts(engines: Engines) -> tuple[int, ...]:

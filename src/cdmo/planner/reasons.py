@@ -74,6 +74,16 @@ def slots_in_the_way(slots: int, node: str, gpu: str, blockers: Sequence[str]) -
     return in_the_way(f"{needs}; best is node {node} GPU {gpu}", blockers)
 
 
+def window_kept(demand: Demand, node: str, gpu: str, blockers: Sequence[str]) -> str:
+    """The pod has waited for long: say where room is kept for it and what has to end first."""
+    return in_the_way(f"needs {demand_text(demand)}; room is kept for it on node {node} GPU {gpu}", blockers)
+
+
+def kept_for(pod: str) -> str:
+    """Slots that are free and given to nobody else."""
+    return f"the window kept for {pod}, which has waited for long,"
+
+
 def too_few(demand: Demand, node: str, resource: str, room: int, gpu: str, blockers: Sequence[str]) -> str:
     """Several slices are asked for and a node has room for some."""
     start = f"needs {demand_text(demand)} on one node; best is node {node} with room for {room} of {resource}"

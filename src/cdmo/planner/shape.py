@@ -7,49 +7,123 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import combinations
 
 from cdmo.model.gpu import Placement
 from cdmo.planner.placement import EMPTY, CardTable, Cut, Layout
+from cdmo.planner.worth import CREATE, DESTROY, Worth
 
-# What an option costs, compared from the left: memory slots of idle slices destroyed, slices created, slices
-# that are still on their way, slots left free plus placements lost, rank of the start.
-Cost = tuple[int, int, int, int, int]
+Cost = tuple[int, int, int, int, int]  # compared from the left
+Parts = tuple[CardTable, Layout, Layout, Layout, Layout, int]
 
 
-@dataclass(frozen=True, slots=True)
+class Mode(IntEnum):
+    """What counts when places are compared."""
+
+    PLENTY = 0  # there is room: reuse, else create in free slots, else destroy; among such the least loss of worth
+    SCARCE = 1  # room is short: the least loss of worth, in which a change has its price
+    TIGHT = 2  # not everybody can be served: idle slices are free slots, and nothing that could be used is wasted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Option:
-    """One way to give a slice of a profile on a GPU."""
+    """One way to give a slice of a profile on a GPU. A shape has each of its options once."""
 
-    cost: Cost
     cut: Cut
     reuse: bool
+    loss: int  # of worth, see `worth`
     destroyed: Layout = EMPTY
+    slots: int = 0  # memory slots of what is destroyed
+    coming: bool = False  # the slice is still on its way
 
 
 class Shape:
     """One GPU's layout and how firmly each slice of it stands. Get it from `Shapes`."""
 
-    __slots__ = ("_most", "_options", "coming", "layout", "loose", "spare", "table")
+    __slots__ = (
+        "_after",
+        "_best",
+        "_firm",
+        "_most",
+        "_nearest",
+        "_options",
+        "_ranked",
+        "_shapes",
+        "coming",
+        "key",
+        "kept",
+        "layout",
+        "loose",
+        "spare",
+        "table",
+    )
 
-    def __init__(self, table: CardTable, layout: Layout, spare: Layout, loose: Layout, coming: Layout) -> None:
-        self.table = table
-        self.layout = layout  # everything that is to exist
-        self.spare = spare  # of these, nobody's: a pod may be given them
-        self.loose = loose  # of the spare ones, those that may be destroyed
-        self.coming = coming  # of the layout, not yet real
+    def __init__(self, shapes: Shapes, parts: Parts) -> None:
+        self._shapes = shapes
+        self.table, self.layout, self.spare, self.loose, self.coming, self.kept = parts
+        # layout: everything that is to exist
+        # spare: of these, nobody's: a pod may be given them
+        # loose: of the spare ones, those that may be destroyed
+        # coming: of the layout, not yet real
+        # kept: mask of the slots that nobody may be given, because a window is kept there
+        bits = self.table.bits
+        self.key = (
+            self.table.key,
+            bits(self.layout),
+            bits(self.spare),
+            bits(self.loose),
+            bits(self.coming),
+            self.kept,
+        )
+        self._firm = self.layout - self.loose if self.loose else self.layout  # what stays whatever happens
         self._options: dict[str, tuple[Option, ...]] = {}
+        self._best: dict[tuple[str, Mode], tuple[Cost, Option] | None] = {}
+        self._ranked: dict[tuple[str, Mode], tuple[tuple[Cost, Option], ...]] = {}
         self._most: dict[str, int] = {}
+        self._nearest: dict[str, tuple[int, Cut] | None] = {}
+        self._after: dict[Option, Shape] = {}
 
     def options(self, resource: str) -> tuple[Option, ...]:
-        """Every way to give one slice of this resource, the cheapest first. Reused slices come before created."""
+        """Every way to give one slice of this resource."""
         known = self._options.get(resource)
         if known is None:
             profile = self.table.profile_for(resource)
-            found = [] if profile is None else [*self._reuses(profile.id), *self._creates(profile.id)]
-            known = tuple(sorted(found, key=lambda each: (each.cost, each.cut.placement, sorted(each.destroyed))))
-            self._options[resource] = known
+            if profile is not None:
+                known = (*self._reuses(profile.id), *self._creates(profile.id))
+            self._options[resource] = known = known or ()
         return known
+
+    def best(self, resource: str, mode: Mode) -> tuple[Cost, Option] | None:
+        """The cheapest way to give one slice of this resource, and what it costs."""
+        asked = (resource, mode)
+        try:
+            return self._best[asked]
+        except KeyError:
+            found = [(self.cost(each, mode), each) for each in self.options(resource)]
+            best = min(found, key=_rank) if len(found) > 1 else found[0] if found else None
+            self._best[asked] = best
+            return best
+
+    def ranked(self, resource: str, mode: Mode) -> tuple[tuple[Cost, Option], ...]:
+        """Every way to give one slice of this resource with what it costs, the cheapest first."""
+        asked = (resource, mode)
+        known = self._ranked.get(asked)
+        if known is None:
+            found = [(self.cost(each, mode), each) for each in self.options(resource)]
+            known = self._ranked[asked] = tuple(sorted(found, key=_rank))
+        return known
+
+    def cost(self, option: Option, mode: Mode) -> Cost:
+        """What an option costs."""
+        cut, created = option.cut, not option.reuse
+        if mode is Mode.PLENTY:
+            return (option.slots, created, option.coming, option.loss, cut.crowd)
+        if mode is Mode.SCARCE:
+            price = option.loss + created * CREATE + len(option.destroyed) * DESTROY
+            return (price, option.coming, cut.rank, 0, 0)
+        firm = self._firm - {cut.placement}
+        return (self.table.fits_lost(firm, cut), self.table.free_slots(firm), cut.rank, created, option.slots)
 
     def most(self, resource: str) -> int:
         """An upper bound of how many slices of this resource the GPU could give, were nothing else asked of it."""
@@ -66,33 +140,39 @@ class Shape:
 
     def nearest(self, resource: str) -> tuple[int, Cut] | None:
         """The placement with the fewest slots covered by slices that must stay, and how many these are."""
-        profile = self.table.profile_for(resource)
-        if profile is None:
-            return None
-        busy = self.table.mask(self.layout - self.loose)
-        cuts = self.table.by_profile[profile.id]
-        return min((((cut.mask & busy).bit_count(), cut) for cut in cuts), key=lambda each: each[0], default=None)
+        if resource not in self._nearest:
+            profile = self.table.profile_for(resource)
+            busy = self.table.mask(self._firm) | self.kept
+            cuts = self.table.by_profile[profile.id] if profile is not None else ()
+            found = (((cut.mask & busy).bit_count(), cut) for cut in cuts)
+            self._nearest[resource] = min(found, key=lambda each: each[0], default=None)
+        return self._nearest[resource]
 
     def _reuses(self, profile_id: int) -> Iterator[Option]:
         for each in self.spare:
-            if each.profile_id == profile_id:
-                cut = self.table.cuts[each]
-                yield Option((0, 0, int(each in self.coming), 0, 0), cut, reuse=True)
+            cut = self.table.cuts[each]
+            if each.profile_id == profile_id and not cut.mask & self.kept:
+                loss = self._worth.loss(self._firm - {each}, cut)
+                yield Option(cut, True, loss, coming=each in self.coming)
 
     def _creates(self, profile_id: int) -> Iterator[Option]:
+        addable = self.table.addable(self.layout)
         for cut in self.table.by_profile[profile_id]:
-            for destroyed in self._ways_to_clear(cut):
-                left = self.layout - destroyed
-                after = left | {cut.placement}
-                lost = len(self.table.addable(left)) - len(self.table.addable(after))
-                score = self.table.free_slots(after) + lost
-                slots = self.table.mask(destroyed).bit_count()
-                yield Option((slots, 1, 0, score, cut.rank), cut, reuse=False, destroyed=destroyed)
+            if cut.mask & self.kept:
+                continue
+            if cut.placement in addable:
+                yield Option(cut, False, self._worth.loss(self._firm, cut))
+            elif self.loose:
+                for destroyed in self._ways_to_clear(cut):
+                    slots = self.table.mask(destroyed).bit_count()
+                    yield Option(cut, False, self._worth.loss(self._firm, cut), destroyed, slots)
+
+    @property
+    def _worth(self) -> Worth:
+        return self._shapes.worth_of(self.table)
 
     def _ways_to_clear(self, cut: Cut) -> list[Layout]:
-        """The smallest sets of loose slices whose end makes this placement possible."""
-        if cut.placement in self.table.addable(self.layout):
-            return [EMPTY]
+        """The smallest sets of loose slices whose end makes this placement possible, when it is not so."""
         cuts = self.table.cuts
         under = frozenset(each for each in self.layout if cuts[each].mask & cut.mask)
         if not under <= self.loose or cut.placement not in self.table.addable(self.layout - self.loose):
@@ -108,33 +188,56 @@ class Shape:
                     ways.append(destroyed)
         return ways
 
+    def after(self, option: Option) -> Shape:
+        """What the GPU is once one of its options was taken: the slice given is in the layout and somebody's."""
+        known = self._after.get(option)
+        if known is None:
+            given = frozenset((option.cut.placement,))
+            gone = option.destroyed | given
+            coming = self.coming - option.destroyed
+            known = self._after[option] = self._shapes.of(
+                self.table,
+                (self.layout - option.destroyed) | given,
+                self.spare - gone,
+                self.loose - gone,
+                coming if option.reuse else coming | given,
+                self.kept,
+            )
+        return known
+
 
 class Shapes:
-    """All shapes of one plan, each kept once: two equal shapes are the same object."""
+    """All shapes that were met, each kept once: two equal shapes are the same object."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[CardTable, Layout, Layout, Layout, Layout], Shape] = {}
+        self._known: dict[Parts, Shape] = {}
+        self._worths: dict[CardTable, Worth] = {}
 
-    def of(self, table: CardTable, layout: Layout, spare: Layout, loose: Layout, coming: Layout) -> Shape:
+    def worth_of(self, table: CardTable) -> Worth:
+        """What places on this card are worth."""
+        worth = self._worths.get(table)
+        if worth is None:
+            worth = self._worths[table] = Worth(table)
+        return worth
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(
+        self, table: CardTable, layout: Layout, spare: Layout, loose: Layout, coming: Layout, kept: int = 0
+    ) -> Shape:
         """The shape with these parts."""
-        key = (table, layout, spare, loose, coming)
-        shape = self._known.get(key)
+        parts = (table, layout, spare, loose, coming, kept)
+        shape = self._known.get(parts)
         if shape is None:
-            shape = self._known[key] = Shape(*key)
+            shape = self._known[parts] = Shape(self, parts)
         return shape
 
     def empty(self, table: CardTable) -> Shape:
         """The shape of a GPU without any slice."""
         return self.of(table, EMPTY, EMPTY, EMPTY, EMPTY)
 
-    def after(self, shape: Shape, option: Option) -> Shape:
-        """What the GPU is once the option was taken: the slice given is in the layout and somebody's."""
-        given = frozenset((option.cut.placement,))
-        gone = option.destroyed | given
-        return self.of(
-            shape.table,
-            (shape.layout - option.destroyed) | given,
-            shape.spare - gone,
-            shape.loose - gone,
-            (shape.coming - option.destroyed) if option.reuse else (shape.coming - option.destroyed) | given,
-        )
+
+def _rank(found: tuple[Cost, Option]) -> tuple[Cost, Placement, list[Placement]]:
+    cost, option = found
+    return cost, option.cut.placement, sorted(option.destroyed)

@@ -1,0 +1,219 @@
+"""Serving a queue: nobody is passed over for those behind, and as many as possible are served.
+
+The pods are placed one by one in their order first. When some find no place, placing the accepted ones anew with
+the largest first often makes one. So it is tried, for the first refused pod and everybody ahead of it, whether they
+fit together that way; those behind are placed after them. A demand that failed so is not tried again in this plan.
+What is tried is counted, not timed: the same question gets the same answer on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from cdmo.model.cluster import PodInfo
+from cdmo.planner.company import Company
+from cdmo.planner.index import Index
+from cdmo.planner.ledger import Ledger, NodeState
+from cdmo.planner.seek import Picks, Seeker
+from cdmo.planner.shape import Mode
+from cdmo.planner.window import KeptWindow
+
+EFFORT = 9_000  # placements that one plan may try in all, some 0.1 s; the first pass is always finished
+
+TRIES = 4  # ways to place one refused pod with those ahead of it
+
+_NONE: Mapping[int, int] = MappingProxyType({})
+
+KeepWindow = Callable[[PodInfo, int], KeptWindow | None]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One way to serve the queue. Pods are positions in it."""
+
+    given: dict[int, tuple[NodeState, Picks]] = field(default_factory=dict)  # in the order of placing
+    refused: list[int] = field(default_factory=list)
+    window: tuple[int, KeptWindow] | None = None  # kept for which pod
+    before_window: int = 0  # how many were placed before the window was kept
+    dead: set[int] = field(default_factory=set)  # sorts of pods for which there is no place left
+
+
+class Batch:
+    """One queue to be served from one ledger."""
+
+    def __init__(
+        self,
+        queue: Sequence[PodInfo],
+        *,
+        ledger: Ledger,
+        index: Index,
+        seeker: Seeker,
+        company: Company,
+        may_keep: Callable[[PodInfo], bool],
+        keep_window: KeepWindow,
+    ) -> None:
+        self._queue = queue
+        self._ledger = ledger
+        self._index = index
+        self._seeker = seeker
+        self._company = company
+        self._may_keep = may_keep
+        self._keep_window = keep_window
+        self.kinds = index.learn(queue)
+        self._sorts = self._numbered()  # pods of one sort differ in nothing that counts
+        self._examples = {sort: pod for pod, sort in reversed(list(enumerate(self._sorts)))}
+        self._usual = seeker.mode
+        self._start = ledger.mark()
+        self._company_start = company.mark()
+        self._spent = 0
+
+    def serve(self) -> Attempt:
+        """Give everybody a place who can have one; the ledger is left as the attempt says."""
+        best = Attempt()
+        self._in_order(best, range(len(self._queue)))
+        if best.refused:
+            best = self._consolidated(best)
+            best = self._insisted(best)
+        return best
+
+    def _numbered(self) -> list[int]:
+        numbers: dict[object, int] = {}
+        found = []
+        for pod, kind in zip(self._queue, self.kinds, strict=True):
+            sort = (pod.demand, kind, pod.others, pod.host_ports)
+            found.append(numbers.setdefault(sort, len(numbers)))
+        return found
+
+    # --- placing ----------------------------------------------------------------------------------------------
+
+    def _place(self, attempt: Attempt, pod: int) -> bool:
+        info = self._queue[pod]
+        found = self._seeker.seek(info, self.kinds[pod])
+        self._spent += 1
+        if found is None:
+            return False
+        self._give(attempt, pod, *found)
+        return True
+
+    def _give(self, attempt: Attempt, pod: int, node: NodeState, picks: Picks) -> None:
+        self._ledger.give(self._queue[pod], node, picks)
+        self._company.place(self._queue[pod], node.name)
+        attempt.given[pod] = (node, picks)
+
+    def _in_order(self, attempt: Attempt, pods: Iterable[int], hopeless: frozenset[int] = frozenset()) -> None:
+        """Place one after another; keep a window for the first who has waited for long and finds nothing."""
+        for pod in pods:
+            sort = self._sorts[pod]
+            if sort not in attempt.dead and sort not in hopeless:
+                if self._place(attempt, pod):
+                    continue
+                # Nothing that a plan does makes room, but it may bring company to a pod that asks for it.
+                if not self._company.concerns(self._queue[pod]):
+                    attempt.dead.add(sort)
+            attempt.refused.append(pod)
+            if attempt.window is None and self._may_keep(self._queue[pod]):
+                self._keep(attempt, pod)
+
+    def _keep(self, attempt: Attempt, pod: int) -> bool:
+        window = self._keep_window(self._queue[pod], self.kinds[pod])
+        if window is not None:
+            attempt.window = (pod, window)
+            attempt.before_window = len(attempt.given)
+        return window is not None
+
+    def _largest_first(self, attempt: Attempt, pods: Iterable[int], favoured: Mapping[int, int] = _NONE) -> bool:
+        """Place the favoured sorts first, then the largest. False, with the pod noted, when one finds no place."""
+        order = {sort: (favoured.get(sort, 0), self._size(pod)) for sort, pod in self._examples.items()}
+        for pod in sorted(pods, key=lambda each: (order[self._sorts[each]], each)):
+            if not self._place(attempt, pod):
+                attempt.refused.append(pod)
+                return False
+        return True
+
+    def _size(self, pod: int) -> tuple[int, int, tuple[int, int], int]:
+        """What is placed first: the longest windows, the most slots, those with the least to choose from."""
+        demand = self._queue[pod].demand
+        longest, slots = self._ledger.size_of(demand)
+        return (-longest, -slots, self._ledger.choice_of(demand), len(self._index.classes(self.kinds[pod])))
+
+    def _restart(self) -> None:
+        self._ledger.rollback(self._start)
+        self._company.rollback(self._company_start)
+
+    def _replay(self, attempt: Attempt) -> None:
+        """Bring the ledger to where an attempt had it."""
+        self._restart()
+        for number, (pod, (node, picks)) in enumerate(list(attempt.given.items())):
+            if attempt.window and number == attempt.before_window:
+                attempt.window[1].keep(self._ledger)
+            self._give(attempt, pod, node, picks)
+        if attempt.window and attempt.before_window == len(attempt.given):
+            attempt.window[1].keep(self._ledger)
+
+    # --- better attempts --------------------------------------------------------------------------------------
+
+    def _consolidated(self, best: Attempt) -> Attempt:
+        """Everybody who was accepted, the largest first; then the refused ones once more."""
+        if best.window is not None or self._spent + len(best.given) > EFFORT:
+            return best
+        self._restart()
+        self._seeker.mode = Mode.TIGHT
+        trial = Attempt()
+        if self._largest_first(trial, best.given):
+            self._in_order(trial, best.refused)
+            return trial
+        self._replay(best)
+        return best
+
+    def _insisted(self, best: Attempt) -> Attempt:
+        """The first refused pod with everybody ahead of it, the largest first; then those behind. And so on."""
+        hopeless: set[int] = set()
+        at_best = True
+        while True:
+            pod = next((each for each in best.refused if self._sorts[each] not in hopeless), None)
+            if pod is None or self._spent + len(self._queue) > EFFORT:
+                break
+            at_best = False
+            trial = self._together(best, pod)
+            if trial is not None:
+                trial.refused = [each for each in best.refused if each < pod]
+                self._in_order(trial, range(pod + 1, len(self._queue)), frozenset(hopeless))
+                best, at_best = trial, True
+            else:
+                hopeless.add(self._sorts[pod])
+        if not at_best:
+            self._replay(best)
+        return best
+
+    def _together(self, best: Attempt, pod: int) -> Attempt | None:
+        """The pod with all that were accepted ahead of it, and with the window kept ahead of it, if they fit.
+
+        Whoever finds no place is placed earlier the next time, with all of its sort.
+        """
+        favoured: dict[int, int] = {}
+        for number in range(TRIES):
+            if self._spent + len(best.given) > EFFORT:
+                return None
+            self._restart()
+            self._seeker.mode = self._usual if number == 1 else Mode.TIGHT
+            trial = Attempt()
+            if self._fit_together(trial, best, pod, favoured):
+                return trial
+            sort = self._sorts[trial.refused[0]] if trial.refused else None
+            if sort is None:
+                return None
+            favoured[sort] = -number - 1
+        return None
+
+    def _fit_together(self, trial: Attempt, best: Attempt, pod: int, favoured: Mapping[int, int]) -> bool:
+        ahead = [each for each in best.given if each < pod]
+        if best.window is None or best.window[0] >= pod:
+            return self._largest_first(trial, [*ahead, pod], favoured)
+        owner = best.window[0]
+        return (
+            self._largest_first(trial, [each for each in ahead if each < owner], favoured)
+            and self._keep(trial, owner)
+            and self._largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured)
+        )
