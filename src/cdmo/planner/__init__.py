@@ -21,6 +21,7 @@ The idea, in the order in which a plan is made:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import PodKey
@@ -29,12 +30,11 @@ from cdmo.model.policy import Policy
 from cdmo.model.snapshot import Assignment, SliceChoice, Snapshot
 from cdmo.planner.batch import Attempt, Batch
 from cdmo.planner.company import company_of
-from cdmo.planner.eligible import needs
 from cdmo.planner.index import Index
 from cdmo.planner.keep import avoided, keep_assignments
 from cdmo.planner.ledger import Ledger, NodeState
 from cdmo.planner.seek import Picks, Seeker
-from cdmo.planner.shape import Mode
+from cdmo.planner.shape import Mode, Shapes
 from cdmo.planner.waiting import Explainer
 from cdmo.planner.window import KeptWindow, keep_window
 
@@ -45,7 +45,16 @@ MOST_SHAPES = 30_000  # different GPUs met, some 60 MB; then everything is worke
 
 def plan(snapshot: Snapshot, policy: Policy) -> Plan:
     """A place or a reason for every pending pod, and the layouts that follow. Same input, same plan."""
-    return Planner().plan(snapshot, policy)
+    shapes = _shapes()
+    if len(shapes) > MOST_SHAPES:
+        _shapes.cache_clear()
+    return Planner(shapes).plan_once(snapshot, policy)
+
+
+@lru_cache(maxsize=1)
+def _shapes() -> Shapes:
+    """What one plan found out about cards is as true for the next."""
+    return Shapes()
 
 
 class Planner:
@@ -54,8 +63,9 @@ class Planner:
     It remembers what follows from a node's view, and recognises a view that did not change by its identity.
     """
 
-    def __init__(self) -> None:
-        self._ledger = Ledger()
+    def __init__(self, shapes: Shapes | None = None) -> None:
+        """`shapes`: what is known about cards already."""
+        self._ledger = Ledger(Shapes() if shapes is None else shapes)
         self._index = Index()
 
     def plan(self, snapshot: Snapshot, policy: Policy) -> Plan:
@@ -63,19 +73,21 @@ class Planner:
         if len(self._ledger.shapes) > MOST_SHAPES:
             self._forget()
         try:
-            self._index.begin()
-            self._index.update(*self._ledger.update(snapshot.nodes))
-            mode = self._ledger.begin()
-            start = self._ledger.mark()
-            answer = self._answer(snapshot, policy, mode)
-            self._ledger.rollback(start)
+            answer = self.plan_once(snapshot, policy)
+            self._ledger.rollback(self._ledger.beginning)
         except BaseException:
             self._forget()  # half of a plan must not show in the next one
             raise
         return answer
 
+    def plan_once(self, snapshot: Snapshot, policy: Policy) -> Plan:
+        """The same for a planner that is not used again."""
+        self._index.begin()
+        self._index.update(*self._ledger.update(snapshot.nodes))
+        return self._answer(snapshot, policy, self._ledger.begin())
+
     def _forget(self) -> None:
-        self._ledger = Ledger()
+        self._ledger = Ledger(Shapes())
         self._index = Index()
 
     def _answer(self, snapshot: Snapshot, policy: Policy, mode: Mode) -> Plan:
@@ -124,11 +136,8 @@ def _least(pods: Sequence[PodInfo]) -> PodInfo | None:
     """A pod that needs no more of anything, slices apart, than any of these."""
     if not pods:
         return None
-    least = dict(needs(pods[0]))
-    for pod in pods:
-        wanted = needs(pod)
-        for name in list(least):
-            least[name] = min(least[name], wanted.get(name, 0))
+    first, *rest = [dict(others) for others in {pod.others for pod in pods}]
+    least = {name: min([count, *(each.get(name, 0) for each in rest)]) for name, count in first.items()}
     return PodInfo(PodKey("", ""), requests={name: count for name, count in least.items() if count})
 
 

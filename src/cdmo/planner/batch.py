@@ -8,6 +8,7 @@ What is tried is counted, not timed: the same question gets the same answer on e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -72,11 +73,22 @@ class Batch:
     def serve(self) -> Attempt:
         """Give everybody a place who can have one; the ledger is left as the attempt says."""
         best = Attempt()
+        if self._all_might_fit() and self._largest_first(best, range(len(self._queue))):
+            return best
+        self._restart()
+        best = Attempt()
         self._in_order(best, range(len(self._queue)))
         if best.refused:
             best = self._consolidated(best)
             best = self._insisted(best)
         return best
+
+    def _all_might_fit(self) -> bool:
+        """Whether so few slots are asked for that nobody may have to be refused. Then the order does not matter."""
+        asked = 0
+        for sort, count in Counter(self._sorts).items():
+            asked += count * self._ledger.size_of(self._queue[self._examples[sort]].demand)[1]
+        return asked <= self._ledger.free_slots()
 
     def _numbered(self) -> list[int]:
         numbers: dict[object, int] = {}

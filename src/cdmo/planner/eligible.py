@@ -191,8 +191,18 @@ pods hold them (see `_port_keys`), so that a copy of the dict is a copy of the r
 def room_of(node: NodeInfo, pods: Iterable[PodInfo]) -> Room:
     """What the pods that are on a node leave of its allocatable resources, MIG slices apart."""
     room = {resource: count for resource, count in node.allocatable.items() if not is_mig_resource(resource)}
+    alike: dict[tuple[tuple[str, int], ...], int] = {}  # pods by what they need: most need the same
+    total = 0
     for pod in pods:
-        take(room, pod)
+        total += 1
+        alike[pod.others] = alike.get(pod.others, 0) + 1
+        for port in pod.host_ports:
+            for key in _port_keys(port):
+                room[key] = room.get(key, 0) + 1
+    for others, times in alike.items():
+        for resource, count in others:
+            room[resource] = room.get(resource, 0) - count * times
+    room[PODS] = room.get(PODS, 0) - total
     return room
 
 

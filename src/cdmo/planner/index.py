@@ -253,7 +253,7 @@ class Index:
             self._by_kind[kind] = known
         return known
 
-    def cheapest(self, kind: int, resource: str, mode: Mode) -> tuple[GpuState, Option] | None:
+    def cheapest(self, kind: int, resource: str, mode: Mode) -> tuple[GpuState, Cost, Option] | None:
         """The best GPU for one slice, whatever else its node has room for."""
         asked = (resource, mode)
         best: _Rank | None = None
@@ -269,7 +269,7 @@ class Index:
                 if other is not None and other.entry[:2] < first.entry[:2]:
                     best, first = top, other
         found = None if first is None else first.shape.best(resource, mode)
-        return None if first is None or found is None else (first, found[1])
+        return None if first is None or found is None else (first, *found)
 
     def in_order(self, kind: int, resource: str, mode: Mode) -> Iterator[tuple[GpuState, Cost, Option]]:
         """Every GPU that could give one slice, the best first."""

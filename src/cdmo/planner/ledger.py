@@ -8,13 +8,14 @@ next plan starts from what is there and not from what was thought about it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cdmo.model.cluster import PodInfo
-from cdmo.model.gpu import DeviceState, Gpu, Placement
+from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement
 from cdmo.model.plan import GpuChange
 from cdmo.model.snapshot import MigNodeView
+from cdmo.planner.eligible import give as take_back
 from cdmo.planner.eligible import room_of, take
 from cdmo.planner.fit import Fitter
 from cdmo.planner.placement import CardTable, Layout
@@ -42,14 +43,27 @@ SCARCE_FROM = 0.75  # share of the memory slots that are held: from here on room
 class GpuState:
     """One GPU that takes part."""
 
-    __slots__ = ("base", "bucket", "bus", "entry", "gpu", "held", "node", "observed", "rest", "shape", "table")
+    __slots__ = (
+        "base",
+        "bucket",
+        "bus",
+        "busy",
+        "entry",
+        "gpu",
+        "held",
+        "node",
+        "observed",
+        "rest",
+        "shape",
+        "table",
+    )
 
-    def __init__(self, node: NodeState, position: int, gpu: Gpu, table: CardTable, start: Start) -> None:
+    def __init__(self, node: NodeState, position: int, gpu: Gpu, start: Start) -> None:
         self.node = node
         self.gpu = gpu
         self.bus = gpu.pci_bus_id
-        self.table = table
-        self.observed, self.base, self.held, self.rest = start
+        self.observed, self.base, self.held, self.rest, self.busy = start
+        self.table = self.rest.table
         self.shape = self.rest  # as this plan has it; `rest` is how it was before
         # Orders GPUs by node and PCI bus id. One that is gone may still lie in a heap beside its successor: the third
         # part keeps them apart, and which of the two comes first does not show.
@@ -92,19 +106,19 @@ class NodeState:
         missing = unseen(view, tables, bound)
         self.outstanding = outstanding(view, tables, missing, devices)
         self._room: dict[str, int] | None = None
-        known = (table_for(tables, gpu) for gpu in view.gpus)
-        self.row = tuple(sorted((each for each in known if each is not None), key=lambda each: each.key))
-        for position, gpu in enumerate(sorted(view.gpus, key=lambda each: each.pci_bus_id)):
-            problem = gpu_problem(tables, gpu)
-            if problem:
-                self.problems[gpu.pci_bus_id] = problem
+        gpus = view.gpus if _ascending(view.gpus) else sorted(view.gpus, key=lambda each: each.pci_bus_id)
+        for position, gpu in enumerate(gpus):
+            table = table_for(tables, gpu)
+            start = starts.of(gpu, table, view.desired.get(gpu.pci_bus_id), missing, devices)
+            if isinstance(start, str):
+                self.problems[gpu.pci_bus_id] = start
             else:
-                table = tables[gpu.model]
-                start = starts.of(gpu, table, view.desired.get(gpu.pci_bus_id), missing, devices)
-                self.gpus.append(GpuState(self, position, gpu, table, start))
-
-        self.slots = sum(gpu.table.memory_slots for gpu in self.gpus)
-        self.busy = self.slots - sum(gpu.table.free_slots(gpu.held) for gpu in self.gpus)
+                self.gpus.append(GpuState(self, position, gpu, start))
+        self.row = starts.row_of(tables, gpus)
+        self.slots = self.busy = 0  # memory slots of the GPUs that take part, and those that are held
+        for each in self.gpus:
+            self.slots += each.table.memory_slots
+            self.busy += each.busy
 
     @property
     def room(self) -> dict[str, int]:
@@ -112,10 +126,6 @@ class NodeState:
         if self._room is None:
             self._room = room_of(self.view.node, bound_pods(self.view))
         return self._room
-
-    @room.setter
-    def room(self, room: dict[str, int]) -> None:
-        self._room = room
 
     @property
     def usable(self) -> tuple[CardTable, ...]:
@@ -132,8 +142,8 @@ class NodeState:
         return max(0, spare - self.outstanding[resource])
 
 
-# What a GPU starts a plan with: observed layout, layout asked of it so far, held layout, shape.
-Start = tuple[Layout, Layout, Layout, Shape]
+# What a GPU starts a plan with: observed layout, layout asked of it so far, held layout, shape, memory slots held.
+Start = tuple[Layout, Layout, Layout, Shape, int]
 
 
 class Starts:
@@ -142,44 +152,61 @@ class Starts:
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
         self._known: dict[tuple[object, ...], Start] = {}
+        self._rows: dict[tuple[object, ...], tuple[CardTable, ...]] = {}
 
     def of(
         self,
         gpu: Gpu,
-        table: CardTable,
+        table: CardTable | None,
         desired: tuple[Placement, ...] | None,
         missing: Counter[str],
         devices: Collection[str],
-    ) -> Start:
-        """`missing`, `devices`: what is `unseen` on its node, and the ids named in the statuses of its bound pods."""
+    ) -> Start | str:
+        """The start, or why the GPU takes no part.
+
+        `missing`, `devices`: what is `unseen` on its node, and the ids named in the statuses of its bound pods.
+        """
+        if table is None or not gpu.healthy or gpu.mig_mode is not MigMode.ENABLED:
+            return gpu_problem((), gpu) if table is None else gpu_problem((table,) * (gpu.model + 1), gpu)
         idle = DeviceState.IDLE
-        there = [
-            (each.placement.profile_id, each.placement.start, each.state is idle and each.uuid not in devices)
-            for each in gpu.slices
-        ]
-        there.sort()
-        asked = None if desired is None else tuple([(each.profile_id, each.start) for each in desired])
-        key = (table, tuple(there), asked, frozenset(missing) if missing else None)
+        if devices:
+            there = [(each.placement, each.state is idle and each.uuid not in devices) for each in gpu.slices]
+        else:
+            there = [(each.placement, each.state is idle) for each in gpu.slices]
+        key = (table, tuple(there), desired, frozenset(missing) if missing else None)
         known = self._known.get(key)
         if known is None:
+            if not table.knows(placement for placement, _ in there):
+                return gpu_problem((table,) * (gpu.model + 1), gpu)
             known = self._known[key] = self._work_out(table, there, desired, missing)
         return known
+
+    def row_of(self, tables: Tables, gpus: Sequence[Gpu]) -> tuple[CardTable, ...]:
+        """The cards of a node whose models are known, healthy or not, in an order of their own."""
+        key = (tables, tuple([gpu.model for gpu in gpus]))
+        row = self._rows.get(key)
+        if row is None:
+            known = (table_for(tables, gpu) for gpu in gpus)
+            row = tuple(sorted((each for each in known if each is not None), key=lambda each: each.key))
+            self._rows[key] = row
+        return row
 
     def _work_out(
         self,
         table: CardTable,
-        there: list[tuple[int, int, bool]],
+        there: list[tuple[Placement, bool]],
         desired: tuple[Placement, ...] | None,
         missing: Counter[str],
     ) -> Start:
-        observed = table.layout(Placement(profile, start) for profile, start, _ in there)
-        held = table.layout(Placement(profile, start) for profile, start, idle in there if not idle)
+        observed = table.layout(placement for placement, _ in there)
+        held = table.layout(placement for placement, idle in there if not idle)
         firm = held | {each for each in observed if missing[table.resource_at(each)]}
         base = observed if desired is None else table.layout(desired)
         layout = standing(table, observed, firm, base)
         spare = layout - held
         loose = frozenset(each for each in spare if not missing[table.resource_at(each)])
-        return observed, base, held, self._shapes.of(table, layout, spare, loose, layout - observed)
+        shape = self._shapes.of(table, layout, spare, loose, layout - observed)
+        return observed, base, held, shape, table.memory_slots - table.free_slots(held)
 
 
 Mark = tuple[int, int, int]
@@ -188,8 +215,10 @@ Mark = tuple[int, int, int]
 class Ledger:
     """All managed nodes by name."""
 
-    def __init__(self) -> None:
-        self.shapes = Shapes()
+    beginning: Mark = (0, 0, 0)  # of a plan
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
         self.fitter = Fitter()
         self.nodes: dict[str, NodeState] = {}
         self.offered: frozenset[str] = frozenset()  # resources that some card here can be cut into
@@ -205,7 +234,7 @@ class Ledger:
         self._slots = self._busy = 0  # memory slots of all GPUs that take part, and those that are held
         self._watchers: list[set[NodeState]] = []
         self._gpus: list[tuple[GpuState, Shape]] = []  # the journal: what a GPU was before
-        self._rooms: list[tuple[NodeState, dict[str, int]]] = []  # what was left on a node
+        self._given: list[tuple[NodeState, PodInfo]] = []  # which pods took room on which nodes
         self._shut: list[tuple[NodeState, NodeClass]] = []  # which nodes were left aside
 
     def update(self, views: tuple[MigNodeView, ...]) -> tuple[list[NodeState], list[NodeState]]:
@@ -274,7 +303,7 @@ class Ledger:
         """The pod gets these slices and takes its share of the node's other resources."""
         for gpu, option in picks:
             self.turn(gpu, gpu.shape.after(option))
-        self._rooms.append((node, dict(node.room)))
+        self._given.append((node, pod))
         take(node.room, pod)
 
     def turn(self, gpu: GpuState, shape: Shape) -> None:
@@ -308,19 +337,19 @@ class Ledger:
 
     def mark(self) -> Mark:
         """A point to which `rollback` can return."""
-        return len(self._gpus), len(self._rooms), len(self._shut)
+        return len(self._gpus), len(self._given), len(self._shut)
 
     def rollback(self, mark: Mark) -> None:
         """Take back everything since the mark."""
-        gpus, rooms, shut = mark
+        gpus, given, shut = mark
         for gpu, shape in reversed(self._gpus[gpus:]):
             self._become(gpu, shape)
-        for node, room in reversed(self._rooms[rooms:]):
-            node.room = room
+        for node, pod in self._given[given:]:
+            take_back(node.room, pod)
         for node, node_class in self._shut[shut:]:
             node_class.add(node)
         del self._gpus[gpus:]
-        del self._rooms[rooms:]
+        del self._given[given:]
         del self._shut[shut:]
 
     def touched(self) -> list[GpuState]:
@@ -331,6 +360,14 @@ class Ledger:
     def in_order(self) -> list[NodeState]:
         """The nodes by name."""
         return [self.nodes[name] for name in sorted(self.nodes)]
+
+    def offers(self, demand: tuple[tuple[str, int], ...]) -> bool:
+        """Whether every profile of a demand is one that some card here can be cut into."""
+        return all([resource in self.offered for resource, _ in demand])
+
+    def free_slots(self) -> int:
+        """Memory slots of the GPUs that take part which nobody holds."""
+        return self._slots - self._busy
 
     def size_of(self, demand: tuple[tuple[str, int], ...]) -> tuple[int, int]:
         """Memory slots of a demand's largest slice and of all its slices, on the card where these are the most."""
@@ -355,3 +392,12 @@ class Ledger:
         if known is None or known[0] is not view.models:
             known = self._tables[id(view.models)] = (view.models, tables_of(view))
         return known[1]
+
+
+def _ascending(gpus: Sequence[Gpu]) -> bool:
+    before = ""
+    for gpu in gpus:
+        if gpu.pci_bus_id < before:
+            return False
+        before = gpu.pci_bus_id
+    return True

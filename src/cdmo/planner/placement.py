@@ -48,6 +48,9 @@ class CardTable:
         self.memory_slots = model.memory_slots
         self.key = (model.product, repr(model.profiles))  # orders tables the same way in every run
         self.by_profile: dict[int, tuple[Cut, ...]] = _all_cuts(model)
+        self.placements = {
+            profile_id: frozenset(cut.placement for cut in cuts) for profile_id, cuts in self.by_profile.items()
+        }
         self.cuts: dict[Placement, Cut] = {cut.placement: cut for cuts in self.by_profile.values() for cut in cuts}
         self._numbers = {each: 1 << number for number, each in enumerate(sorted(self.cuts))}
         self._bits: dict[Layout, int] = {}
@@ -72,7 +75,7 @@ class CardTable:
         return self.cuts[placement].profile.resource
 
     def bits(self, layout: Layout) -> int:
-        """The layout as a number, a bit for each placement of the card: it orders layouts the same way in every run."""
+        """The layout as a number, a bit for each placement: it orders layouts the same way in every run."""
         known = self._bits.get(layout)
         if known is None:
             known = self._bits[layout] = sum([self._numbers[each] for each in layout])

@@ -47,23 +47,23 @@ class Seeker:
     def seek(self, pod: PodInfo, kind: int) -> tuple[NodeState, Picks] | None:
         """The pod's slices, not given to it yet, or None when there is no place for them."""
         demand = pod.demand
-        if not all(resource in self._ledger.offered for resource, _ in demand):
+        if not self._ledger.offers(demand):
             return None
         if len(demand) > 1 or demand[0][1] > 1:
             return next((found[1:] for found in self._by_node(pod, kind, odd_only=False)), None)
         resource = demand[0][0]
-        if not self._ledger.odd:
-            while True:
-                found = self._index.cheapest(kind, resource, self.mode)
-                if found is None:
-                    return None
-                node = found[0].node
-                if self.may_run(pod, node):
-                    return node, (found,)
-                if self._least is None or shortage(self._least, node.view.node, node.room) is None:
-                    break
-                self._ledger.shut(node)
-        return self._one_by_one(pod, kind, resource)
+        while True:
+            found = self._index.cheapest(kind, resource, self.mode)
+            if found is None or self.may_run(pod, found[0].node):
+                break
+            node = found[0].node
+            if self._least is None or shortage(self._least, node.view.node, node.room) is None:
+                return self._one_by_one(pod, kind, resource)
+            self._ledger.shut(node)
+        odd = next(self._by_node(pod, kind, odd_only=True), None) if self._ledger.odd else None
+        if odd is not None and (found is None or odd[0] < _rank(found)):
+            return odd[1:]
+        return None if found is None else (found[0].node, ((found[0], found[2]),))
 
     def avoided(self, pod: PodKey) -> frozenset[str]:
         """Nodes on which this pod was tried in vain."""
@@ -81,10 +81,9 @@ class Seeker:
 
     def lacking(self, pod: PodInfo, node: NodeState) -> Obstacle | None:
         """What keeps the pod from a node on which its kind is allowed, or None."""
-        host = node.view.node
-        found = shortage(pod, host, node.room)
+        found = shortage(pod, node.view.node, node.room)
         if found is None and self._company.concerns(pod):
-            found = self._company.obstacle(pod, host)
+            found = self._company.obstacle(pod, node.view.node)
         return found
 
     def with_a_place(self, pod: PodInfo, kind: int) -> Iterator[NodeState]:
@@ -101,11 +100,11 @@ class Seeker:
     def _one_by_one(self, pod: PodInfo, kind: int, resource: str) -> tuple[NodeState, Picks] | None:
         """The slow way: GPUs in the order of what they cost, until the pod may run somewhere."""
         odd = next(self._by_node(pod, kind, odd_only=True), None)
-        for gpu, cost, option in self._index.in_order(kind, resource, self.mode):
-            if odd is not None and odd[0] < (cost, gpu.shape.key, gpu.node.name):
+        for found in self._index.in_order(kind, resource, self.mode):
+            if odd is not None and odd[0] < _rank(found):
                 break
-            if self.may_run(pod, gpu.node):
-                return gpu.node, ((gpu, option),)
+            if self.may_run(pod, found[0].node):
+                return found[0].node, ((found[0], found[2]),)
         return None if odd is None else odd[1:]
 
     def _by_node(self, pod: PodInfo, kind: int, *, odd_only: bool) -> Iterator[tuple[_Rank, NodeState, Picks]]:
@@ -119,6 +118,11 @@ class Seeker:
         if ranks is None:
             ranks = self._ranked[(demand, odd_only)] = NodeRanks(self._ledger, demand, odd_only=odd_only)
         return ranks
+
+
+def _rank(found: tuple[GpuState, Cost, Option]) -> _Rank:
+    gpu, cost, _ = found
+    return cost, gpu.shape.key, gpu.node.name
 
 
 class NodeRanks:

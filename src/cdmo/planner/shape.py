@@ -6,9 +6,10 @@ A shape is a value; taking an option leads to another shape. Nothing is copied o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import combinations
+
+import msgspec
 
 from cdmo.model.gpu import Placement
 from cdmo.planner.placement import EMPTY, CardTable, Cut, Layout
@@ -26,8 +27,7 @@ class Mode(IntEnum):
     TIGHT = 2  # not everybody can be served: idle slices are free slots, and nothing that could be used is wasted
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Option:
+class Option(msgspec.Struct, frozen=True, eq=False):
     """One way to give a slice of a profile on a GPU. A shape has each of its options once."""
 
     cut: Cut
@@ -51,8 +51,8 @@ class Shape:
         "_ranked",
         "_shapes",
         "coming",
-        "key",
         "kept",
+        "key",
         "layout",
         "loose",
         "spare",
@@ -156,16 +156,20 @@ class Shape:
                 yield Option(cut, True, loss, coming=each in self.coming)
 
     def _creates(self, profile_id: int) -> Iterator[Option]:
-        addable = self.table.addable(self.layout)
-        for cut in self.table.by_profile[profile_id]:
+        table = self.table
+        cuts = table.by_profile[profile_id]
+        addable = table.addable(self.layout)
+        if not self.loose and addable.isdisjoint(table.placements[profile_id]):
+            return
+        loss, firm = self._worth.loss, self._firm
+        for cut in cuts:
             if cut.mask & self.kept:
                 continue
             if cut.placement in addable:
-                yield Option(cut, False, self._worth.loss(self._firm, cut))
+                yield Option(cut, False, loss(firm, cut))
             elif self.loose:
                 for destroyed in self._ways_to_clear(cut):
-                    slots = self.table.mask(destroyed).bit_count()
-                    yield Option(cut, False, self._worth.loss(self._firm, cut), destroyed, slots)
+                    yield Option(cut, False, loss(firm, cut), destroyed, table.mask(destroyed).bit_count())
 
     @property
     def _worth(self) -> Worth:

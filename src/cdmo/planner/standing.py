@@ -8,7 +8,7 @@ spoken for on that node, and none of that resource is destroyed there until it h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import DeviceState, Gpu, MigMode, PodKey
@@ -16,6 +16,8 @@ from cdmo.model.snapshot import MigNodeView
 from cdmo.planner.placement import CardTable, Layout, table_of
 
 Tables = tuple[CardTable, ...]  # of a node, by `Gpu.model`
+
+FINISHED = frozenset(("Succeeded", "Failed"))  # phases in which a pod holds nothing
 
 
 def same_pod(one: PodKey, other: PodKey) -> bool:
@@ -62,50 +64,63 @@ def node_problem(view: MigNodeView) -> str:
 
 def bound_pods(view: MigNodeView) -> tuple[PodInfo, ...]:
     """The pods that are on the node, whatever finished left out."""
-    if any(pod.finished for pod in view.pods):
-        return tuple(pod for pod in view.pods if not pod.finished)
+    for pod in view.pods:
+        if pod.phase in FINISHED:
+            return tuple(pod for pod in view.pods if pod.phase not in FINISHED)
     return view.pods
 
 
 def unseen(view: MigNodeView, tables: Tables, bound: Iterable[PodInfo]) -> Counter[str]:
     """Slices that pods bound to this node asked for and that are not seen in their hands, by resource."""
     missing: Counter[str] = Counter()
-    asking = [(pod, pod.demand) for pod in bound if pod.demand]
-    if not asking:
-        return missing
-    shown = _shown(view, tables)
-    uuids: frozenset[str] | None = None
-    for pod, demand in asking:
-        key = pod.key
-        theirs = shown.get((key.namespace, key.name), ())
-        named: Mapping[str, tuple[str, ...]] = dict(pod.devices) if pod.devices else {}
-        if named and uuids is None:
-            uuids = frozenset(each.uuid for gpu in view.gpus for each in gpu.slices if each.uuid)
-        for resource, count in demand:
-            held = 0
-            for uid, of in theirs:
-                if of == resource and (uid == key.uid or not uid or not key.uid):
-                    held += 1
-            if held < count and uuids:
-                held = max(held, sum(device in uuids for device in named.get(resource, ())))
-            if held < count:
-                missing[resource] += count - held
+    shown: dict[PodKey, list[str]] | None = None
+    for pod in bound:
+        demand = pod.demand
+        if not demand:
+            continue
+        if shown is None:
+            shown = _shown(view, tables)
+        theirs = shown.get(pod.key, ())
+        if len(theirs) == 1 and len(demand) == 1 and demand[0] == (theirs[0], 1):
+            continue  # as it nearly always is
+        _count_missing(pod, view, shown, missing)
     return missing
 
 
-def _shown(view: MigNodeView, tables: Tables) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """By namespace and name the uid and resource of each slice that a pod is seen to hold."""
-    shown: dict[tuple[str, str], list[tuple[str, str]]] = {}
+def _shown(view: MigNodeView, tables: Tables) -> dict[PodKey, list[str]]:
+    """By pod the resources of the slices that it is seen to hold."""
+    shown: dict[PodKey, list[str]] = {}
+    idle = DeviceState.IDLE
     for gpu in view.gpus:
         table = table_for(tables, gpu)
         if table is None:
             continue
+        cuts = table.cuts
         for each in gpu.slices:
             pod = each.pod
-            if pod is not None and each.state is not DeviceState.IDLE and each.placement in table.cuts:
-                held = (pod.uid, table.resource_at(each.placement))
-                shown.setdefault((pod.namespace, pod.name), []).append(held)
+            if pod is not None and each.state is not idle:
+                cut = cuts.get(each.placement)
+                if cut is not None:
+                    if pod in shown:
+                        shown[pod].append(cut.profile.resource)
+                    else:
+                        shown[pod] = [cut.profile.resource]
     return shown
+
+
+def _count_missing(
+    pod: PodInfo, view: MigNodeView, shown: Mapping[PodKey, Sequence[str]], missing: Counter[str]
+) -> None:
+    """A holder may be known without its uid; a pod's status may name devices before the agent says who holds them."""
+    theirs = [resource for holder, held in shown.items() if same_pod(holder, pod.key) for resource in held]
+    named = dict(pod.devices)
+    for resource, count in pod.demand:
+        held = theirs.count(resource)
+        if held < count and resource in named:
+            uuids = {each.uuid for gpu in view.gpus for each in gpu.slices if each.uuid}
+            held = max(held, sum(device in uuids for device in named[resource]))
+        if held < count:
+            missing[resource] += count - held
 
 
 def outstanding(view: MigNodeView, tables: Tables, missing: Counter[str], devices: Collection[str]) -> Counter[str]:
