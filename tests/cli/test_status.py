@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from cdmo.api.v1alpha1 import MigNode, ObservedDevice
+from cdmo.api.v1alpha1 import GpuLayout, MigNode, ObservedDevice, PlacedProfile
 from cdmo.cli._output import print_table
 from cdmo.cli.status import COLUMNS, rows, slots
 from cdmo.model.gpu import MigMode
-from tests.builders import IDLE, IN_USE, Card, a30, h100, node, rtx_pro_6000
+from tests.builders import BUS, IDLE, IN_USE, Card, a30, h100, node, rtx_pro_6000
 from tests.controller.bench import mignode_of
 
 
@@ -31,6 +31,20 @@ def cut(*cards: Card, name: str = "gpu-node-1") -> MigNode:
 def test_slots_are_drawn_a_letter_each(card: Card, drawn: str) -> None:
     mignode = cut(card)
     assert slots(mignode, mignode.status.gpus[0]) == drawn
+
+
+def test_slices_that_are_withheld_from_new_pods_are_told_from_other_busy_ones() -> None:
+    mignode = cut(h100(slices={"3g.40gb@4": "ml/train", "1g.10gb@0": "ml/small", "1g.10gb@1": IDLE}))
+    small = PlacedProfile(profile_id=19, start=0)
+    gone = PlacedProfile(profile_id=19, start=1)
+    spec = replace(
+        mignode.spec,
+        gpus=(
+            GpuLayout(pci_bus_id=BUS[1]),
+            GpuLayout(pci_bus_id=BUS[0], layout=(small, gone), withheld=(small, gone)),
+        ),
+    )
+    assert slots(replace(mignode, spec=spec), mignode.status.gpus[0]) == "wo..####"
 
 
 def test_a_gpu_of_an_unreported_model_has_no_drawing_and_an_unknown_product() -> None:

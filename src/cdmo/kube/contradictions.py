@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from cdmo.model.gpu import Gpu, Placement
 from cdmo.model.profile import GpuModel, Profile
 from cdmo.model.snapshot import MigNodeView
@@ -49,8 +51,8 @@ def _model(model: GpuModel, field: str, tell: Tell) -> GpuModel:
     slots = model.memory_slots
     if not 0 < slots <= SLOT_LIMIT:
         tell(f"{field}.memorySlots", f"no card has {slots} memory slots; its profiles are left out")
-        return replace(model, memory_slots=0, profiles=())
-    return replace(model, profiles=tuple(_profiles(model, field, tell)))
+        return structs.replace(model, memory_slots=0, profiles=())
+    return structs.replace(model, profiles=tuple(_profiles(model, field, tell)))
 
 
 def _profiles(model: GpuModel, field: str, tell: Tell) -> Iterator[Profile]:
@@ -67,7 +69,7 @@ def _profiles(model: GpuModel, field: str, tell: Tell) -> Iterator[Profile]:
         starts = sorted({each for each in profile.starts if each + profile.size <= model.memory_slots})
         if len(starts) != len(profile.starts):
             tell(f"{where}.starts", "a start stands twice or reaches beyond the card; it is left out")
-        yield replace(profile, starts=tuple(starts))
+        yield structs.replace(profile, starts=tuple(starts))
 
 
 def _gpu(gpu: Gpu, models: Sequence[GpuModel], field: str, tell: Tell) -> Gpu:

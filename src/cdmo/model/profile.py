@@ -5,11 +5,10 @@ Profiles are keyed by NVML's numeric profile id: drivers rename them (3g.39gb, 3
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Engines:
+class Engines(msgspec.Struct, frozen=True, gc=False):
     """Media engines of an instance, or of a whole GPU."""
 
     decoder: int = 0
@@ -18,8 +17,7 @@ class Engines:
     ofa: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True, gc=False):
     """One GPU instance profile of a GPU model."""
 
     id: int
@@ -33,8 +31,7 @@ class Profile:
     engines: Engines = Engines()
 
 
-@dataclass(frozen=True, slots=True)
-class GpuModel:
+class GpuModel(msgspec.Struct, frozen=True):
     """A GPU product with its profile table: everything the planner must know of the card."""
 
     product: str

@@ -21,9 +21,9 @@ from cdmo.planner.seek import Picks, Seeker
 from cdmo.planner.shape import Mode
 from cdmo.planner.window import KeptWindow
 
-EFFORT = 9_000  # placements that one plan may try in all, some 0.1 s; the first pass is always finished
+EFFORT = 12_000  # placements that one plan may try in all, some 0.1 s; the first pass is always finished
 
-TRIES = 4  # ways to place one refused pod with those ahead of it
+TRIES = 8  # ways to place one refused pod with those ahead of it
 
 _NONE: Mapping[int, int] = MappingProxyType({})
 
@@ -72,16 +72,30 @@ class Batch:
 
     def serve(self) -> Attempt:
         """Give everybody a place who can have one; the ledger is left as the attempt says."""
+        if not self._queue:
+            return Attempt()
         best = Attempt()
         if self._all_might_fit() and self._largest_first(best, range(len(self._queue))):
             return best
         self._restart()
         best = Attempt()
         self._in_order(best, range(len(self._queue)))
-        if best.refused:
-            best = self._consolidated(best)
-            best = self._insisted(best)
+        if best.refused and best.given:
+            hopeless = self._without_a_place(best)
+            if any(self._sorts[pod] not in hopeless for pod in best.refused):
+                best = self._insisted(self._consolidated(best), hopeless)
         return best
+
+    def _without_a_place(self, best: Attempt) -> set[int]:
+        """The refused sorts that find no place with nobody else served: placing others differently does not help."""
+        self._restart()
+        hopeless = set()
+        for sort in {self._sorts[pod] for pod in best.refused}:
+            example = self._examples[sort]
+            if self._seeker.seek(self._queue[example], self.kinds[example]) is None:
+                hopeless.add(sort)
+        self._replay(best)
+        return hopeless
 
     def _all_might_fit(self) -> bool:
         """Whether so few slots are asked for that nobody may have to be refused. Then the order does not matter."""
@@ -135,20 +149,43 @@ class Batch:
             attempt.before_window = len(attempt.given)
         return window is not None
 
-    def _largest_first(self, attempt: Attempt, pods: Iterable[int], favoured: Mapping[int, int] = _NONE) -> bool:
+    def _largest_first(
+        self, attempt: Attempt, pods: Iterable[int], favoured: Mapping[int, int] = _NONE, *, bulk: bool = False
+    ) -> bool:
         """Place the favoured sorts first, then the largest. False, with the pod noted, when one finds no place."""
-        order = {sort: (favoured.get(sort, 0), self._size(pod)) for sort, pod in self._examples.items()}
-        for pod in sorted(pods, key=lambda each: (order[self._sorts[each]], each)):
-            if not self._place(attempt, pod):
-                attempt.refused.append(pod)
+        by_sort: dict[int, list[int]] = {}
+        for pod in sorted(pods):
+            by_sort.setdefault(self._sorts[pod], []).append(pod)
+        order = {sort: (favoured.get(sort, 0), self._size(self._examples[sort], bulk=bulk), sort) for sort in by_sort}
+        for sort in sorted(by_sort, key=order.__getitem__):
+            alike = by_sort[sort]
+            given = self._place_alike(attempt, alike)
+            if given < len(alike):
+                attempt.refused.append(alike[given])
                 return False
         return True
 
-    def _size(self, pod: int) -> tuple[int, int, tuple[int, int], int]:
-        """What is placed first: the longest windows, the most slots, those with the least to choose from."""
+    def _place_alike(self, attempt: Attempt, pods: Sequence[int]) -> int:
+        """Place pods of one sort; returns how many found a place."""
+        if self._company.any_rules or self._seeker.avoids:  # pods of one sort may differ in these
+            return next((done for done, pod in enumerate(pods) if not self._place(attempt, pod)), len(pods))
+        done = 0
+        for found in self._seeker.fill(self._queue[pods[0]], self.kinds[pods[0]], len(pods)):
+            attempt.given[pods[done]] = found
+            done += 1
+        self._spent += done
+        return done
+
+    def _size(self, pod: int, *, bulk: bool) -> tuple[int, int, tuple[int, int], int]:
+        """What is placed first: the largest slices, the most slots, those with the least to choose from.
+
+        bulk: first of all what takes most of a card, be it of its memory or of its engines.
+        """
         demand = self._queue[pod].demand
         longest, slots = self._ledger.size_of(demand)
-        return (-longest, -slots, self._ledger.choice_of(demand), len(self._index.classes(self.kinds[pod])))
+        nodes = sum(len(each.nodes) for each in self._index.classes(self.kinds[pod]))
+        first = self._ledger.bulk_of(demand) if bulk else longest
+        return (-first, -slots, self._ledger.choice_of(demand), nodes)
 
     def _restart(self) -> None:
         self._ledger.rollback(self._start)
@@ -179,13 +216,15 @@ class Batch:
         self._replay(best)
         return best
 
-    def _insisted(self, best: Attempt) -> Attempt:
-        """The first refused pod with everybody ahead of it, the largest first; then those behind. And so on."""
-        hopeless: set[int] = set()
+    def _insisted(self, best: Attempt, hopeless: set[int]) -> Attempt:
+        """The first refused pod with everybody ahead of it, the largest first; then those behind. And so on.
+
+        hopeless: sorts that are not tried; those that are tried in vain are added.
+        """
         at_best = True
         while True:
             pod = next((each for each in best.refused if self._sorts[each] not in hopeless), None)
-            if pod is None or self._spent + len(self._queue) > EFFORT:
+            if pod is None or self._spent + TRIES * len(self._queue) > EFFORT:
                 break
             at_best = False
             trial = self._together(best, pod)
@@ -204,28 +243,31 @@ class Batch:
 
         Whoever finds no place is placed earlier the next time, with all of its sort.
         """
-        favoured: dict[int, int] = {}
+        favoured: tuple[dict[int, int], dict[int, int]] = ({}, {})
         for number in range(TRIES):
             if self._spent + len(best.given) > EFFORT:
                 return None
             self._restart()
-            self._seeker.mode = self._usual if number == 1 else Mode.TIGHT
             trial = Attempt()
-            if self._fit_together(trial, best, pod, favoured):
+            bulk = number % 2 == 1
+            self._seeker.mode = Mode.BULKY if bulk else Mode.TIGHT
+            if self._fit_together(trial, best, pod, favoured[bulk], bulk=bulk):
                 return trial
             sort = self._sorts[trial.refused[0]] if trial.refused else None
             if sort is None:
                 return None
-            favoured[sort] = -number - 1
+            favoured[bulk][sort] = -number - 1
         return None
 
-    def _fit_together(self, trial: Attempt, best: Attempt, pod: int, favoured: Mapping[int, int]) -> bool:
+    def _fit_together(
+        self, trial: Attempt, best: Attempt, pod: int, favoured: Mapping[int, int], *, bulk: bool
+    ) -> bool:
         ahead = [each for each in best.given if each < pod]
         if best.window is None or best.window[0] >= pod:
-            return self._largest_first(trial, [*ahead, pod], favoured)
+            return self._largest_first(trial, [*ahead, pod], favoured, bulk=bulk)
         owner = best.window[0]
         return (
-            self._largest_first(trial, [each for each in ahead if each < owner], favoured)
+            self._largest_first(trial, [each for each in ahead if each < owner], favoured, bulk=bulk)
             and self._keep(trial, owner)
-            and self._largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured)
+            and self._largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured, bulk=bulk)
         )

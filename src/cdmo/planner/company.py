@@ -34,6 +34,11 @@ class Company:
         self._relations = relations
         self._placed: list[tuple[PodInfo, str]] = []
 
+    @property
+    def any_rules(self) -> bool:
+        """Whether any pod here has a rule about others."""
+        return self._relations is not None
+
     def concerns(self, pod: PodInfo) -> bool:
         """Whether any rule about other pods could bar this one anywhere."""
         return self._relations is not None and self._relations.concerns(pod)

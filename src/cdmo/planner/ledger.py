@@ -230,7 +230,8 @@ class Ledger:
         self._views: tuple[MigNodeView, ...] = ()
         self._tables: dict[int, tuple[object, Tables]] = {}  # by identity of a view's `models`
         self._sizes: dict[str, int] = {}  # memory slots, by resource
-        self._most: dict[str, tuple[int, int]] = {}  # instances on one card and decoders, by resource
+        self._bulks: dict[str, int] = {}  # see `bulk_of`, by resource
+        self._choices: dict[str, tuple[int, int]] = {}  # see `choice_of`, by resource
         self._slots = self._busy = 0  # memory slots of all GPUs that take part, and those that are held
         self._watchers: list[set[NodeState]] = []
         self._gpus: list[tuple[GpuState, Shape]] = []  # the journal: what a GPU was before
@@ -290,11 +291,13 @@ class Ledger:
             cards = {id(node.tables): node.tables for node in self.nodes.values()}
             tables = {table for each in cards.values() for table in each}
             self._sizes = {}
-            self._most = {}
+            self._bulks = {}
+            self._choices = {}
             for table in tables:
                 for each in table.model.profiles:
                     choice = (each.max_instances, -each.engines.decoder)
-                    self._most[each.resource] = max(choice, self._most.get(each.resource, choice))
+                    self._choices[each.resource] = max(choice, self._choices.get(each.resource, choice))
+                    self._bulks[each.resource] = max(table.bulk(each), self._bulks.get(each.resource, 0))
                     self._sizes[each.resource] = max(each.size, self._sizes.get(each.resource, 0))
             self.offered = frozenset(self._sizes)
             self._tables = {number: known for number, known in self._tables.items() if id(known[1]) in cards}
@@ -376,7 +379,11 @@ class Ledger:
 
     def choice_of(self, demand: tuple[tuple[str, int], ...]) -> tuple[int, int]:
         """How little a demand has to choose from: of its scarcest slice the instances on a card, less its engines."""
-        return min(self._most.get(resource, (0, 0)) for resource, _ in demand)
+        return min(self._choices.get(resource, (0, 0)) for resource, _ in demand)
+
+    def bulk_of(self, demand: tuple[tuple[str, int], ...]) -> int:
+        """How much of a card the bulkiest slice of a demand takes, in thousandths."""
+        return max(self._bulks.get(resource, 0) for resource, _ in demand)
 
     def is_big(self, demand: tuple[tuple[str, int], ...]) -> bool:
         """Whether a demand could be kept waiting by smaller ones for ever."""

@@ -57,6 +57,10 @@ class CardTable:
         self._by_resource = {each.resource: each for each in reversed(model.profiles)}
         self._counted = _counted_engines(model)
         self._engines = tuple(_engine_counts(model.engines)[index] for index in self._counted)
+        self._overlapping = {
+            mask: frozenset(each.placement for each in self.cuts.values() if each.mask & mask)
+            for mask in {cut.mask for cut in self.cuts.values()}
+        }
         self._addable: dict[Layout, Layout] = {}
         self._fits: dict[Layout, tuple[int, ...]] = {}
         self._kinds = _different(model)
@@ -103,6 +107,20 @@ class CardTable:
         """Memory slots that no instance of the layout covers."""
         return self.memory_slots - self.mask(layout).bit_count()
 
+    def bulk(self, profile: Profile) -> int:
+        """The share of the card that an instance leaves to no other, in thousandths: of memory or of decoders.
+
+        An instance with all engines of the card is as bulky as one with all of its memory: hardly anything fits
+        beside it.
+        """
+        decoders = self.model.engines.decoder
+        of_engines = profile.engines.decoder * 1000 // decoders if decoders else 0
+        return max(profile.size * 1000 // max(1, self.memory_slots), of_engines)
+
+    def overlapping(self, cut: Cut) -> Layout:
+        """The card's placements that share memory slots with this one, itself among them."""
+        return self._overlapping[cut.mask]
+
     def addable(self, layout: Layout) -> Layout:
         """The placements that could still be created beside all of the layout."""
         known = self._addable.get(layout)
@@ -147,13 +165,15 @@ class CardTable:
             known = self._fits[layout] = tuple(self.most_of(each.id, layout) for each in self._kinds)
         return known
 
-    def fits_lost(self, layout: Layout, cut: Cut) -> int:
-        """How much of `fits` a slice takes, in slots, counting only profiles that are no larger than its own."""
+    def fits_lost(self, layout: Layout, cut: Cut, *, by_bulk: bool) -> int:
+        """How much of `fits` a slice takes, in slots, counting only profiles that are no larger, or bulkier, than it."""
         before, after = self.fits(layout), self.fits(layout | {cut.placement})
+        profile = cut.profile
+        most = self.bulk(profile)
         return sum(
             (one - two) * each.size
             for one, two, each in zip(before, after, self._kinds, strict=True)
-            if each.size <= cut.profile.size
+            if (self.bulk(each) <= most if by_bulk else each.size <= profile.size)
         )
 
     def _used(self, placements: Iterable[Placement]) -> _Used:

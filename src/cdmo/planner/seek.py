@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import PodKey
 from cdmo.planner.company import Company
-from cdmo.planner.eligible import Obstacle, shortage
+from cdmo.planner.eligible import Obstacle, needs, shortage
 from cdmo.planner.fit import Choice, Demand
 from cdmo.planner.index import Index
 from cdmo.planner.ledger import GpuState, Ledger, NodeState
@@ -64,6 +64,56 @@ class Seeker:
         if odd is not None and (found is None or odd[0] < _rank(found)):
             return odd[1:]
         return None if found is None else (found[0].node, ((found[0], found[2]),))
+
+    def fill(self, pod: PodInfo, kind: int, count: int) -> Iterator[tuple[NodeState, Picks]]:
+        """Give so many equal pods their slices, one after another, until one finds none.
+
+        The same as `seek` and `Ledger.give` for each of them, without asking again what is the same for all. There
+        must be no rules about other pods, and nowhere that a pod was tried in vain.
+        """
+        if not self._is_plain(pod):
+            for _ in range(count):
+                found = self.seek(pod, kind)
+                if found is None:
+                    return
+                self._ledger.give(pod, *found)
+                yield found
+            return
+        cheapest, give = self._index.cheapest, self._ledger.give
+        resource, mode = pod.demand[0][0], self.mode
+        wanted = tuple(needs(pod).items())
+        for _ in range(count):
+            best = cheapest(kind, resource, mode)
+            if best is None:
+                return
+            gpu, _, option = best
+            node = gpu.node
+            room = node.room
+            for name, amount in wanted:
+                if room.get(name, 0) < amount:
+                    found = self.seek(pod, kind)
+                    break
+            else:
+                found = (node, ((gpu, option),))
+            if found is None:
+                return
+            give(pod, *found)
+            yield found
+
+    @property
+    def avoids(self) -> bool:
+        """Whether any pod was tried somewhere in vain."""
+        return bool(self._avoid)
+
+    def _is_plain(self, pod: PodInfo) -> bool:
+        """Whether nothing but cpu and the like can keep the pod from a GPU that its kind is allowed on."""
+        return (
+            len(pod.demand) == 1
+            and pod.demand[0][1] == 1
+            and not pod.host_ports
+            and not self._ledger.odd
+            and self._ledger.offers(pod.demand)
+        )
 
     def avoided(self, pod: PodKey) -> frozenset[str]:
         """Nodes on which this pod was tried in vain."""

@@ -24,7 +24,8 @@ class Mode(IntEnum):
 
     PLENTY = 0  # there is room: reuse, else create in free slots, else destroy; among such the least loss of worth
     SCARCE = 1  # room is short: the least loss of worth, in which a change has its price
-    TIGHT = 2  # not everybody can be served: idle slices are free slots, and nothing that could be used is wasted
+    TIGHT = 2  # not everybody can be served: idle slices are free slots, and what smaller slices could use is kept
+    BULKY = 3  # the same, with what takes most of a card's memory or engines for the larger
 
 
 class Option(msgspec.Struct, frozen=True, eq=False):
@@ -123,7 +124,8 @@ class Shape:
             price = option.loss + created * CREATE + len(option.destroyed) * DESTROY
             return (price, option.coming, cut.rank, 0, 0)
         firm = self._firm - {cut.placement}
-        return (self.table.fits_lost(firm, cut), self.table.free_slots(firm), cut.rank, created, option.slots)
+        lost = self.table.fits_lost(firm, cut, by_bulk=mode is Mode.BULKY)
+        return (lost, self.table.free_slots(firm), cut.rank, created, option.slots)
 
     def most(self, resource: str) -> int:
         """An upper bound of how many slices of this resource the GPU could give, were nothing else asked of it."""
@@ -177,9 +179,13 @@ class Shape:
 
     def _ways_to_clear(self, cut: Cut) -> list[Layout]:
         """The smallest sets of loose slices whose end makes this placement possible, when it is not so."""
-        cuts = self.table.cuts
-        under = frozenset(each for each in self.layout if cuts[each].mask & cut.mask)
-        if not under <= self.loose or cut.placement not in self.table.addable(self.layout - self.loose):
+        addable, layout = self.table.addable, self.layout
+        under = layout & self.table.overlapping(cut)
+        if not under <= self.loose:
+            return []
+        if cut.placement in addable(layout - under):
+            return [under]
+        if cut.placement not in addable(layout - self.loose):
             return []
         ways: list[Layout] = []
         rest: list[Placement] = sorted(self.loose - under)
@@ -188,7 +194,7 @@ class Shape:
                 destroyed = under.union(more)
                 if any(way <= destroyed for way in ways):
                     continue
-                if cut.placement in self.table.addable(self.layout - destroyed):
+                if cut.placement in addable(layout - destroyed):
                     ways.append(destroyed)
         return ways
 
