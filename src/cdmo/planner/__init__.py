@@ -20,7 +20,9 @@ The idea, in the order in which a plan is made:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 from cdmo.model.cluster import PodInfo
@@ -34,7 +36,7 @@ from cdmo.planner.index import Index
 from cdmo.planner.keep import avoided, keep_assignments
 from cdmo.planner.ledger import Ledger, NodeState
 from cdmo.planner.seek import Picks, Seeker
-from cdmo.planner.shape import Mode, Shapes
+from cdmo.planner.shape import Shapes
 from cdmo.planner.waiting import Explainer
 from cdmo.planner.window import KeptWindow, keep_window
 
@@ -82,22 +84,32 @@ class Planner:
 
     def plan_once(self, snapshot: Snapshot, policy: Policy) -> Plan:
         """The same for a planner that is not used again."""
+        with _no_collection():
+            return self._planned(snapshot, policy)
+
+    def _planned(self, snapshot: Snapshot, policy: Policy) -> Plan:
         self._index.begin()
-        self._index.update(*self._ledger.update(snapshot.nodes))
-        return self._answer(snapshot, policy, self._ledger.begin())
+        queue = in_order(snapshot.pending, policy)
+        changes = self._ledger.update(snapshot.nodes)
+        kinds = self._index.learn(queue)  # before nodes come: they are put where they belong at once
+        self._index.update(*changes)
+        return self._answer(snapshot, policy, queue, kinds)
 
     def _forget(self) -> None:
         self._ledger = Ledger(Shapes())
         self._index = Index()
 
-    def _answer(self, snapshot: Snapshot, policy: Policy, mode: Mode) -> Plan:
+    def _answer(self, snapshot: Snapshot, policy: Policy, queue: Sequence[PodInfo], kinds: Sequence[int]) -> Plan:
         ledger, index = self._ledger, self._index
-        queue = in_order(snapshot.pending, policy)
+        mode = ledger.begin()
         company = company_of(snapshot, queue, repelled=bool(ledger.repelling))
         kept = keep_assignments(snapshot, queue, ledger, company)
-        rest = [pod for pod in queue if pod.key not in kept] if kept else queue
-        avoid = avoided(snapshot)
-        seeker = Seeker(ledger, index, company, avoid, _least(rest), mode)
+        if kept:
+            left = [number for number, pod in enumerate(queue) if pod.key not in kept]
+            rest, kinds = [queue[number] for number in left], [kinds[number] for number in left]
+        else:
+            rest = list(queue)
+        seeker = Seeker(ledger, index, company, avoided(snapshot), _least(rest), mode)
 
         def may_keep(pod: PodInfo) -> bool:
             return snapshot.now - pod.created >= policy.reserve_after and ledger.is_big(pod.demand)
@@ -106,7 +118,14 @@ class Planner:
             return keep_window(pod, kind, ledger, index)
 
         batch = Batch(
-            rest, ledger=ledger, index=index, seeker=seeker, company=company, may_keep=may_keep, keep_window=keep
+            rest,
+            kinds,
+            ledger=ledger,
+            index=index,
+            seeker=seeker,
+            company=company,
+            may_keep=may_keep,
+            keep_window=keep,
         )
         attempt = batch.serve()
         given = {rest[pod].key: _assignment(rest[pod], *found) for pod, found in attempt.given.items()}
@@ -114,9 +133,21 @@ class Planner:
         return Plan(
             placements=_placements(queue, kept, given),
             changes=ledger.changes(),
-            waiting=tuple(explainer.why(rest[pod], batch.kinds[pod]) for pod in attempt.refused),
+            waiting=tuple(explainer.why(rest[pod], kinds[pod]) for pod in attempt.refused),
             windows=tuple(_windows(rest, attempt)),
         )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nearly all that a plan makes lives until it is made: looking for garbage meanwhile is time lost."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def in_order(pending: Iterable[PodInfo], policy: Policy) -> list[PodInfo]:

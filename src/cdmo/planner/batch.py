@@ -47,6 +47,7 @@ class Batch:
     def __init__(
         self,
         queue: Sequence[PodInfo],
+        kinds: Sequence[int],
         *,
         ledger: Ledger,
         index: Index,
@@ -62,40 +63,35 @@ class Batch:
         self._company = company
         self._may_keep = may_keep
         self._keep_window = keep_window
-        self.kinds = index.learn(queue)
+        self.kinds = kinds
         self._sorts = self._numbered()  # pods of one sort differ in nothing that counts
         self._examples = {sort: pod for pod, sort in reversed(list(enumerate(self._sorts)))}
         self._usual = seeker.mode
         self._start = ledger.mark()
         self._company_start = company.mark()
+        self._homeless: frozenset[int] = frozenset()
         self._spent = 0
 
     def serve(self) -> Attempt:
         """Give everybody a place who can have one; the ledger is left as the attempt says."""
-        if not self._queue:
-            return Attempt()
+        self._homeless = self._without_a_place()
         best = Attempt()
-        if self._all_might_fit() and self._largest_first(best, range(len(self._queue))):
+        if not self._homeless and self._all_might_fit() and self._largest_first(best, range(len(self._queue))):
             return best
         self._restart()
         best = Attempt()
         self._in_order(best, range(len(self._queue)))
-        if best.refused and best.given:
-            hopeless = self._without_a_place(best)
-            if any(self._sorts[pod] not in hopeless for pod in best.refused):
-                best = self._insisted(self._consolidated(best), hopeless)
+        if best.given and any(self._sorts[pod] not in self._homeless for pod in best.refused):
+            best = self._insisted(self._consolidated(best))
         return best
 
-    def _without_a_place(self, best: Attempt) -> set[int]:
-        """The refused sorts that find no place with nobody else served: placing others differently does not help."""
-        self._restart()
-        hopeless = set()
-        for sort in {self._sorts[pod] for pod in best.refused}:
-            example = self._examples[sort]
-            if self._seeker.seek(self._queue[example], self.kinds[example]) is None:
-                hopeless.add(sort)
-        self._replay(best)
-        return hopeless
+    def _without_a_place(self) -> frozenset[int]:
+        """Sorts that find no place even with nobody served: serving the others differently does not help them."""
+        return frozenset(
+            sort
+            for sort, example in self._examples.items()
+            if self._seeker.seek(self._queue[example], self.kinds[example]) is None
+        )
 
     def _all_might_fit(self) -> bool:
         """Whether so few slots are asked for that nobody may have to be refused. Then the order does not matter."""
@@ -130,6 +126,8 @@ class Batch:
 
     def _in_order(self, attempt: Attempt, pods: Iterable[int], hopeless: frozenset[int] = frozenset()) -> None:
         """Place one after another; keep a window for the first who has waited for long and finds nothing."""
+        if not self._company.any_rules:  # company may come for whoever finds none at first
+            hopeless |= self._homeless
         for pod in pods:
             sort = self._sorts[pod]
             if sort not in attempt.dead and sort not in hopeless:
@@ -216,11 +214,9 @@ class Batch:
         self._replay(best)
         return best
 
-    def _insisted(self, best: Attempt, hopeless: set[int]) -> Attempt:
-        """The first refused pod with everybody ahead of it, the largest first; then those behind. And so on.
-
-        hopeless: sorts that are not tried; those that are tried in vain are added.
-        """
+    def _insisted(self, best: Attempt) -> Attempt:
+        """The first refused pod with everybody ahead of it, the largest first; then those behind. And so on."""
+        hopeless = set(self._homeless)
         at_best = True
         while True:
             pod = next((each for each in best.refused if self._sorts[each] not in hopeless), None)

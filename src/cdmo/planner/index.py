@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
 from cdmo.model.cluster import PodInfo
-from cdmo.planner.eligible import kind_of, obstacle
+from cdmo.planner.eligible import Eligibility, kind_of
 from cdmo.planner.ledger import GpuState, NodeState
 from cdmo.planner.shape import Cost, Mode, Option, Shape
 
@@ -94,6 +94,10 @@ class _Ranking:
             bucket.ranked.discard(self._asked)
         return None
 
+    def all(self) -> list[_Rank]:
+        """Every bucket that has a GPU."""
+        return [rank for rank in self._heap if rank[3].first() is not None]
+
 
 class NodeClass:
     """Nodes on which the same kinds of pods may run."""
@@ -140,6 +144,13 @@ class NodeClass:
 
     def top(self, asked: _Asked) -> _Rank | None:
         """The bucket in which a slice of this resource is the cheapest."""
+        return self._ranking(asked).top()
+
+    def ranked(self, asked: _Asked) -> list[_Rank]:
+        """Every bucket in which a slice of this resource is to be had, in no order."""
+        return self._ranking(asked).all()
+
+    def _ranking(self, asked: _Asked) -> _Ranking:
         ranking = self._ranks.get(asked)
         if ranking is None:
             ranking = self._ranks[asked] = _Ranking(asked)
@@ -147,7 +158,7 @@ class NodeClass:
         elif ranking.seen < len(self._filled):
             ranking.enter(self._filled[ranking.seen :])
         ranking.seen = len(self._filled)
-        return ranking.top()
+        return ranking
 
     def buckets(self) -> Iterator[Bucket]:
         """Those that have GPUs."""
@@ -158,6 +169,7 @@ class Index:
     """Node classes, and which kind of pod may run in which."""
 
     def __init__(self) -> None:
+        self._eligibility = Eligibility()
         self._kinds: dict[Hashable, tuple[int, PodInfo]] = {}  # its number, and one pod of it
         self._classes: dict[int, NodeClass] = {}
         self._nodes: dict[str, NodeState] = {}
@@ -191,6 +203,7 @@ class Index:
         if len(self._kinds) > MOST_KINDS:
             nodes = list(self._nodes.values())
             self._kinds.clear()
+            self._eligibility = Eligibility()
             self.update(nodes, ())
             self._classes.clear()
             numbers = self._numbers(pods)
@@ -215,8 +228,10 @@ class Index:
 
     def _judge(self, number: int, example: PodInfo, nodes: Iterable[NodeState]) -> None:
         bit = 1 << number
-        for node in nodes:
-            if obstacle(example, node.view.node) is None:
+        listed = list(nodes)
+        found = self._eligibility.judge(example, [node.view.node for node in listed])
+        for node, obstacle in zip(listed, found, strict=True):
+            if obstacle is None:
                 node.allowed |= bit
 
     def _sort_nodes(self) -> None:
@@ -275,12 +290,13 @@ class Index:
         """Every GPU that could give one slice, the best first."""
         ranked: dict[tuple[Cost, tuple[object, ...]], list[Bucket]] = {}
         for node_class in self.classes(kind):
-            for bucket in node_class.buckets():
-                best = bucket.shape.best(resource, mode)
-                if best is not None:
-                    ranked.setdefault((best[0], bucket.shape.key), []).append(bucket)
-        for rank in sorted(ranked):
-            best = ranked[rank][0].shape.best(resource, mode)
-            gpus = [gpu for bucket in ranked[rank] for gpu in bucket.all()]
+            for rank in node_class.ranked((resource, mode)):
+                ranked.setdefault(rank[:2], []).append(rank[3])
+        for place in sorted(ranked):
+            buckets = ranked[place]
+            best = buckets[0].shape.best(resource, mode)
+            gpus = buckets[0].all() if len(buckets) == 1 else [gpu for bucket in buckets for gpu in bucket.all()]
+            if len(buckets) > 1:
+                gpus.sort(key=lambda each: each.entry[:2])
             if best is not None:
-                yield from ((gpu, *best) for gpu in sorted(gpus, key=lambda each: each.entry[:2]))
+                yield from ((gpu, *best) for gpu in gpus)

@@ -366,7 +366,7 @@ class Ledger:
 
     def offers(self, demand: tuple[tuple[str, int], ...]) -> bool:
         """Whether every profile of a demand is one that some card here can be cut into."""
-        return all([resource in self.offered for resource, _ in demand])
+        return all(resource in self.offered for resource, _ in demand)
 
     def free_slots(self) -> int:
         """Memory slots of the GPUs that take part which nobody holds."""

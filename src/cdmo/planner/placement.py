@@ -166,7 +166,7 @@ class CardTable:
         return known
 
     def fits_lost(self, layout: Layout, cut: Cut, *, by_bulk: bool) -> int:
-        """How much of `fits` a slice takes, in slots, counting only profiles that are no larger, or bulkier, than it."""
+        """How much of `fits` a slice takes, in slots, of profiles that are no larger, or no bulkier, than its own."""
         before, after = self.fits(layout), self.fits(layout | {cut.placement})
         profile = cut.profile
         most = self.bulk(profile)
