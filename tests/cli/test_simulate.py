@@ -87,8 +87,9 @@ def test_the_table_names_workload_cluster_figures_and_profiles(
 ) -> None:
     assert call(monkeypatch, "--trace", trace, *ONE_NODE, "--warmup", "0") == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "trace three.csv: 3 arrivals, the last 3 counted; a pod without a place waits"
-    assert lines[1] == "1 GPUs on 1 nodes, 8 memory slots"
+    assert lines[0] == "trace three.csv"
+    assert lines[1] == "3 arrivals, the last 3 counted; a pod without a place waits"
+    assert lines[2] == "1 GPUs on 1 nodes, 8 memory slots"
     assert "pods accepted       3 of 3, 100.0%" in lines
     assert "wait, mean          7.33 (the trace's unit)" in lines
     assert "7g.80gb            3     3 (100.0%)  7.33       13" in lines

@@ -6,7 +6,7 @@
     journal   the steps are on disk: a kill at any line from here on is finished or undone by the next agent
     apply     destroy, create, device nodes
     reload    the device plugin enumerates again, held over the gap; the kubelet lists exactly what NVML has
-    publish   the Node offers the new counts
+    publish   the Node offers the new counts, less what is withheld
     unfence   proof that the fence held, then down, proof that it is down
 
 Before the journal a failure means: nothing happened, lower the fence; unless an earlier change left its journal,
@@ -17,7 +17,7 @@ not come back the fence stays up (pods bound now would be lost) and the agent sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -29,11 +29,14 @@ from cdmo.agent.apply import Applier
 from cdmo.agent.fence import Fence
 from cdmo.agent.journal import Journal
 from cdmo.agent.observe import Observation, Observer
+from cdmo.agent.offer import Offer, offer_of
 from cdmo.agent.steps import Steps
+from cdmo.api.convert import Withheld
 from cdmo.errors import CdmoError, FenceLapsed, GuardRefused, PluginAbsent, PluginStuck
 from cdmo.kube.port import FenceApi
 from cdmo.kubelet.port import DevicePlugin
 from cdmo.model.cluster import PodInfo
+from cdmo.model.gpu import PodKey
 from cdmo.model.names import is_mig_resource
 from cdmo.runtime.clock import Clock
 
@@ -95,6 +98,9 @@ class _Run:
     """What one change has measured so far."""
 
     started: float
+    withheld: Withheld
+    bound: tuple[PodInfo, ...] = ()
+    holders: Mapping[str, PodKey] = field(default_factory=dict)  # as seen inside the fence: nobody is added there
     gpu_seconds: float = 0.0
     reload_seconds: float = 0.0
     failure: CdmoError | None = None
@@ -129,13 +135,16 @@ class NodeChange:
         self._progress = progress
         self._quiet = quiet
 
-    async def run(self, decide: Callable[[Observation], Steps], boot_id: str, *, reload_anyway: bool) -> Outcome:
+    async def run(
+        self, decide: Callable[[Observation], Steps], boot_id: str, *, reload_anyway: bool, withheld: Withheld
+    ) -> Outcome:
         """Run one change. `decide` is asked inside the fence, so that it sees what can no longer move.
 
         reload_anyway: go through to the end even without steps, because an earlier change was interrupted or
         because kubelet and hardware disagree.
+        withheld: the placements that are kept from the scheduler, by PCI bus id.
         """
-        run = _Run(self._clock.monotonic())
+        run = _Run(self._clock.monotonic(), withheld)
         try:
             self._progress.entered(Phase.FENCE)
             await self._fence.raise_()
@@ -152,6 +161,7 @@ class NodeChange:
     async def _decide_fenced(self, decide: Callable[[Observation], Steps], run: _Run) -> Steps:
         self._progress.entered(Phase.QUIET)
         bound, observation = await self._await_quiet()
+        run.bound, run.holders = bound, observation.holders
         self._progress.entered(Phase.GUARD)
         steps = decide(observation)
         refused = guard.refusals(steps.steps, guard_evidence(observation, bound))
@@ -193,16 +203,16 @@ class NodeChange:
             began = self._clock.monotonic()
             driver = await self._observer.driver()
             await self._applier.ensure_device_nodes(driver)
-            expected = Observation(driver, {}).expected_devices()
-            counts = {resource: len(ids) for resource, ids in expected.items()}
+            observation = Observation(driver, run.holders)
+            offer = offer_of(observation, run.withheld, run.bound)
             try:
-                await self._plugin.reload(expected)
+                await self._plugin.reload(observation.expected_devices())
             except PluginAbsent as absent:
-                counts = {}
+                offer = Offer()
                 run.notes.append(str(absent))
             run.reload_seconds = self._clock.monotonic() - began
             self._progress.entered(Phase.PUBLISH)
-            await self.publish(counts)
+            await self.publish(offer)
         except CdmoError as failure:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         lapsed = await self._lower(run)
@@ -215,11 +225,11 @@ class NodeChange:
         """Whether the fence is up by a quorum read: a mirror may still show one that was lowered."""
         return await self._fence.is_up()
 
-    async def publish(self, counts: dict[str, int]) -> None:
-        """Write the counts of every MIG resource into the Node, 0 for those that vanished."""
+    async def publish(self, offer: Offer) -> None:
+        """Write the offer of every MIG resource into the Node, 0 for those that vanished."""
         node = await self._api.node(self._node)
         vanished = {name: 0 for name in (*node.capacity, *node.allocatable) if is_mig_resource(name)}
-        await self._api.set_capacity(self._node, vanished | counts)
+        await self._api.set_capacity(self._node, {**vanished, **offer.capacity}, {**vanished, **offer.allocatable})
 
     async def _lower(self, run: _Run) -> bool | Outcome:
         """Unfence and forget the journal. True when the fence had lapsed; an Outcome when it cannot be lowered."""

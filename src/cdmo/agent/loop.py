@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from cdmo.agent import events
+from cdmo.agent.capacity import CapacityKeeper
 from cdmo.agent.change import NodeChange, Outcome, Result, guard_evidence
 from cdmo.agent.guard import refusals
 from cdmo.agent.journal import Entry, Journal
@@ -16,7 +17,7 @@ from cdmo.agent.observe import Observation, Observer
 from cdmo.agent.report import Health, Report, repartition_of, same_but_for_time, status_of
 from cdmo.agent.revisions import Revisions, key_of
 from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
-from cdmo.api.convert import layouts_from_spec
+from cdmo.api.convert import Withheld, layouts_from_spec, withheld_from_spec
 from cdmo.api.v1alpha1 import MigNode, MigNodeStatus, Mode
 from cdmo.errors import BadSpec, CdmoError, KubeletError, LibraryMismatch
 from cdmo.kube.port import EventSink, MigNodeApi
@@ -65,6 +66,7 @@ class AgentLoop:
         self._observer = observer
         self._pods = pods
         self._change = change
+        self._capacity = CapacityKeeper(pods, change)
         self._journal = journal
         self._mignodes = mignodes
         self._events = events
@@ -138,7 +140,7 @@ class AgentLoop:
                 self._failure = Health()
             elif health.ready and not self._failure.ready:
                 health = self._failure
-            await self._keep_capacity(node, observation)
+            await self._capacity.keep(node, observation, _withheld(node, mignode), self._pods_here())
         elif self._interrupted is None and carries_fence(node) and await self._change.fenced():
             # Nothing was under way behind it, and nobody can say when driver and kubelet answer again.
             await self._change.lower_leftover_fence()
@@ -188,6 +190,7 @@ class AgentLoop:
 
     def _decide(self, mignode: MigNode) -> Callable[[Observation], Steps]:
         layouts = layouts_from_spec(mignode)
+        withheld_from_spec(mignode)  # told like any other contradiction
 
         def decide(observation: Observation) -> Steps:
             self._see(observation)
@@ -277,7 +280,9 @@ class AgentLoop:
         decide = self._decide(mignode) if changing else _nothing
         started = self._clock.now()
         telling = asyncio.create_task(self._report(mignode, before, health, changing=True), name="tell of the change")
-        outcome = await self._change.run(decide, self._boot_id(), reload_anyway=recovering)
+        outcome = await self._change.run(
+            decide, self._boot_id(), reload_anyway=recovering, withheld=_withheld(node, mignode)
+        )
         await asyncio.gather(telling, return_exceptions=True)  # a status that was not written is written below
         self._settle(outcome)
         observation, health = await self._observe()
@@ -316,19 +321,6 @@ class AgentLoop:
         self._not_before = self._clock.monotonic() + self._retry
         self._retry = min(self._retry * 2, self._settings.retry_most)
 
-    async def _keep_capacity(self, node: NodeInfo, observation: Observation) -> None:
-        """Write the counts again when the kubelet's status period set them back, but never ahead of the kubelet."""
-        if not labelled(node):
-            return
-        counts = {resource: len(ids) for resource, ids in observation.expected_devices().items()}
-        wrong = any(node.allocatable.get(name, 0) != count for name, count in counts.items())
-        stale = any(count and name not in counts for name, count in node.allocatable.items() if is_mig_resource(name))
-        if not wrong and not stale:
-            return
-        listed = await self._pods.allocatable()
-        if {name: ids for name, ids in listed.items() if is_mig_resource(name)} == observation.expected_devices():
-            await self._change.publish(counts)
-
     async def _report(
         self,
         mignode: MigNode,
@@ -365,6 +357,16 @@ class AgentLoop:
 
 def _nothing(observation: Observation) -> Steps:
     return Steps()
+
+
+def _withheld(node: NodeInfo, mignode: MigNode) -> Withheld:
+    """What is kept from the scheduler: nothing where CDMO changes nothing, nor by a spec that contradicts itself."""
+    if not labelled(node) or mignode.spec.mode is not Mode.MANAGED:
+        return {}
+    try:
+        return withheld_from_spec(mignode)
+    except BadSpec:
+        return {}
 
 
 def _sentence(error: CdmoError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from cdmo.api.v1alpha1 import (
     EngineCounts,
     GpuLayout,
@@ -15,6 +17,7 @@ from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement, PodKey, Slice
 from cdmo.model.profile import Engines, GpuModel, Profile
 
 Layouts = dict[str, tuple[Placement, ...]]  # desired placements, ascending, by PCI bus id
+Withheld = Mapping[str, tuple[Placement, ...]]  # those of a layout that no new pod may get, by PCI bus id
 
 
 def model_to_api(model: GpuModel) -> ObservedModel:
@@ -109,15 +112,37 @@ def layouts_from_spec(node: MigNode) -> Layouts:
     return layouts
 
 
-def layouts_to_spec(layouts: Layouts) -> tuple[GpuLayout, ...]:
-    """Desired layouts as `spec.gpus`, in a stable order."""
+def withheld_from_spec(node: MigNode) -> Withheld:
+    """Withheld placements by PCI bus id, GPUs without any left out. Raises BadSpec naming the field."""
+    withheld: dict[str, tuple[Placement, ...]] = {}
+    for index, gpu in enumerate(node.spec.gpus):
+        foreign = [each for each in gpu.withheld if each not in gpu.layout]
+        if foreign:
+            raise BadSpec(
+                f"MigNode {node.metadata.name} spec.gpus[{index}].withheld: profile {foreign[0].profile_id} at slot "
+                f"{foreign[0].start} is not part of the layout",
+                hint="withhold only what the layout of the same GPU lists",
+            )
+        if gpu.withheld:
+            placements = {Placement(each.profile_id, each.start) for each in gpu.withheld}
+            withheld[gpu.pci_bus_id] = tuple(sorted(placements))
+    return withheld
+
+
+def layouts_to_spec(layouts: Layouts, withheld: Withheld) -> tuple[GpuLayout, ...]:
+    """Desired layouts as `spec.gpus`, in a stable order; of `withheld` what the layouts hold."""
     return tuple(
         GpuLayout(
             pci_bus_id=bus,
-            layout=tuple(PlacedProfile(profile_id=each.profile_id, start=each.start) for each in placements),
+            layout=_placed(placements),
+            withheld=_placed(sorted(frozenset(withheld.get(bus, ())) & frozenset(placements))),
         )
         for bus, placements in sorted(layouts.items())
     )
+
+
+def _placed(placements: Iterable[Placement]) -> tuple[PlacedProfile, ...]:
+    return tuple(PlacedProfile(profile_id=each.profile_id, start=each.start) for each in placements)
 
 
 def _mig_mode(word: str) -> MigMode:

@@ -20,6 +20,7 @@ from cdmo.model.names import GROUP, VERSION
 LIST_KEYS: dict[tuple[str, str], list[str]] = {
     ("MigNodeSpec", "gpus"): ["pciBusId"],
     ("GpuLayout", "layout"): ["start"],
+    ("GpuLayout", "withheld"): ["start"],
     ("MigNodeStatus", "gpus"): ["pciBusId"],
     ("MigNodeStatus", "conditions"): ["type"],
 }

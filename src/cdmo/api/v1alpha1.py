@@ -46,6 +46,10 @@ class GpuLayout(Frozen, frozen=True, kw_only=True):
 
     pci_bus_id: PciBusId
     layout: Annotated[tuple[PlacedProfile, ...], Meta(max_length=16)] = ()
+    withheld: Annotated[
+        tuple[PlacedProfile, ...],
+        Meta(max_length=16, description="placements of the layout that no new pod may get: they are to go"),
+    ] = ()
 
 
 class MigNodeSpec(Frozen, frozen=True, kw_only=True):

@@ -34,7 +34,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: in
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))  # as it is: names from outside are no markup
-    Console(width=None if sys.stdout.isatty() else width).print(table)
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    console = Console(width=width)
+    with console.capture() as printed:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
 
 def print_error(error: CdmoError) -> None:

@@ -12,6 +12,7 @@ from cdmo.cli._output import print_table
 from cdmo.simulation.figures import Figures, KindFigures, Waits
 from cdmo.simulation.timeline import Point
 
+_WIDTH = 80  # columns, where there is no terminal to ask
 _SHOWN_KINDS = 20  # rows of the table; JSON has them all
 
 
@@ -70,18 +71,21 @@ def print_figures(shown: Shown) -> None:
     """Three tables: the figures, a row a kind of pod, and why pods never started."""
     made = shown.figures
     way = "a pod without a place is gone" if shown.loss else "a pod without a place waits"
-    typer.echo(f"{shown.source}: {made.arrivals} arrivals, the last {made.pods} counted; {way}")
+    typer.echo(shown.source)
+    typer.echo(f"{made.arrivals} arrivals, the last {made.pods} counted; {way}")
     typer.echo(f"{shown.gpus} GPUs on {shown.nodes} nodes, {shown.slots} memory slots\n")
-    print_table(("FIGURE", "VALUE"), _rows(shown))
+    print_table(("FIGURE", "VALUE"), _rows(shown), width=_WIDTH)
     typer.echo("")
-    columns = ("PODS THAT ASK FOR", "PODS", "ACCEPTED", "MEAN WAIT", "P95 WAIT")
-    print_table(columns, (_kind_row(each) for each in made.kinds[:_SHOWN_KINDS]))
+    waits = () if shown.loss else ("MEAN WAIT", "P95 WAIT")  # nobody waits where a pod without a place is gone
+    columns = ("PODS THAT ASK FOR", "PODS", "ACCEPTED", *waits)
+    rows = (_kind_row(each)[: len(columns)] for each in made.kinds[:_SHOWN_KINDS])
+    print_table(columns, rows, width=_WIDTH)
     if len(made.kinds) > _SHOWN_KINDS:
         typer.echo(f"and {len(made.kinds) - _SHOWN_KINDS} more kinds of pods, all in --output json")
     if made.refusals:
         typer.echo("")
-        rows = ((str(each.code), str(each.pods), f"{each.example}: {each.reason}") for each in made.refusals)
-        print_table(("NEVER STARTED", "PODS", "FOR EXAMPLE"), rows)
+        refusals = ((str(each.code), str(each.pods), f"{each.example}: {each.reason}") for each in made.refusals)
+        print_table(("NEVER STARTED", "PODS", "FOR EXAMPLE"), refusals, width=_WIDTH)
 
 
 def _rows(shown: Shown) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cdmo.cli._options import Kubeconfig, LogLevel
+from cdmo.model.policy import Policy
 
 
 def controller(
@@ -16,6 +17,10 @@ def controller(
     lease_namespace: Annotated[
         str, typer.Option("--lease-namespace", envvar="POD_NAMESPACE", help="Where the leader's Lease lies.")
     ] = "cdmo",
+    reserve_after: Annotated[
+        float,
+        typer.Option("--reserve-after", min=0.0, help="Seconds after which a window is kept for a blocked pod."),
+    ] = Policy().reserve_after,
     log_level: LogLevel = "info",
 ) -> None:
     """Run the controller: watches pods and nodes, plans slices, publishes MigNode specs."""
@@ -26,5 +31,5 @@ def controller(
     from cdmo.runtime.logging import configure_logging
 
     configure_logging("controller", log_level)
-    settings = ControllerSettings(ConnectSettings(kubeconfig), lease_namespace)
+    settings = ControllerSettings(ConnectSettings(kubeconfig), lease_namespace, Policy(reserve_after=reserve_after))
     asyncio.run(run_controller(settings, os.environ, SystemClock()))

@@ -19,6 +19,7 @@ from cdmo.model.plan import Plan
 from cdmo.model.profile import Profile
 from cdmo.model.snapshot import Assignment, SliceChoice, Snapshot
 
+HOW_TO_GET = "kubectl get nodes,pods,mignodes,priorityclasses -A -o json > FILE writes what is read here"
 WIDTH = 80  # columns, where there is no terminal to ask
 
 
@@ -63,13 +64,15 @@ def plan(
             print_json(as_json(made, seconds))
         case PlanOutput.YAML:
             sys.stdout.write(msgspec.yaml.encode(as_json(made, seconds)).decode())
-        case PlanOutput.TABLE:
+        case PlanOutput.TABLE if reading.snapshot.nodes or reading.snapshot.pending or not reading.problems:
             _print(made, reading.snapshot)
     for note in reading.notes:
         typer.echo(f"note: {note}", err=True)
     for problem in reading.problems:
         typer.echo(f"error: {problem}", err=True)
     if reading.problems:
+        if not reading.snapshot.nodes:
+            typer.echo(f"hint: {HOW_TO_GET}", err=True)
         raise typer.Exit(1)
 
 

@@ -25,7 +25,7 @@ def status(kubeconfig: Kubeconfig = None, output: OutputOption = Output.TABLE) -
 
 
 def rows(nodes: list[MigNode]) -> Iterator[tuple[str, ...]]:
-    """A row a GPU. SLOTS draws the memory slots: # in use, o idle, . free."""
+    """A row a GPU. SLOTS draws the memory slots: # in use, w in use and withheld from others, o idle, . free."""
     for node in nodes:
         for gpu in node.status.gpus:
             model = node.status.models[gpu.model] if gpu.model < len(node.status.models) else None
@@ -47,9 +47,12 @@ def slots(node: MigNode, gpu: ObservedGpu) -> str:
         return ""
     drawn = ["."] * model.memory_slots
     sizes = {each.id: each.size for each in model.profiles}
+    asked = next((each for each in node.spec.gpus if each.pci_bus_id == gpu.pci_bus_id), None)
+    withheld = {(each.profile_id, each.start) for each in asked.withheld} if asked else set()
     for device in gpu.devices:
+        in_use = "w" if (device.profile_id, device.start) in withheld else "#"
         for slot in range(device.start, min(device.start + sizes.get(device.profile_id, 0), len(drawn))):
-            drawn[slot] = "#" if device.state == "InUse" else "o"
+            drawn[slot] = in_use if device.state == "InUse" else "o"
     return "".join(drawn)
 
 

@@ -99,7 +99,7 @@ class ControllerLoop:
             return
         # Nothing is promised on a node that could not be written. What came between wakes the next round by itself,
         # and a node that refuses for good must neither make rounds spin nor hold up the others.
-        unwritten = await self._publisher.publish(answer, self._state.mignode)
+        unwritten = await self._publisher.publish(answer, self._state.mignode, self._state.withholding())
         before = frozenset(self._promises.assignments())
         stand = [each for each in answer.placements if each.node not in unwritten or each in before]
         fresh = self._promises.keep(stand, now)

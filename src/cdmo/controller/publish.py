@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
-from cdmo.api.convert import layouts_from_spec, layouts_to_spec
+from cdmo.api.convert import Withheld, layouts_from_spec, layouts_to_spec
 from cdmo.api.v1alpha1 import Metadata, MigNode, MigNodeSpec, OwnerReference
 from cdmo.errors import AlreadyExists, BadSpec, ClusterError, Conflict
 from cdmo.kube.port import MigNodeApi
 from cdmo.model.cluster import NodeInfo
+from cdmo.model.gpu import Placement
 from cdmo.model.plan import GpuChange, Plan
 
 logger = structlog.get_logger(__name__)
@@ -26,17 +27,28 @@ class Publisher:
         self._api = api
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def publish(self, plan: Plan, planned_from: Callable[[str], MigNode | None]) -> frozenset[str]:
+    async def publish(
+        self, plan: Plan, planned_from: Callable[[str], MigNode | None], withholding: Iterable[str]
+    ) -> frozenset[str]:
         """Write every changed node's spec. Returns the nodes that could not be written: to be planned again.
 
         planned_from: by node name what the plan saw; asked before anything is awaited.
+        withholding: nodes whose specs withhold slices so far: of a window that moved or ended nothing is left.
         """
         changes: dict[str, list[GpuChange]] = {}
         for change in plan.changes:
             changes.setdefault(change.node, []).append(change)
-        seen = {name: mignode for name in sorted(changes) if (mignode := planned_from(name)) is not None}
-        written = await asyncio.gather(*(self._write(mignode, changes[name]) for name, mignode in seen.items()))
-        return frozenset(name for name, done in zip(seen, written, strict=True) if not done)
+        withheld = withheld_by(plan)
+        specs: dict[str, tuple[MigNode, MigNodeSpec]] = {}
+        for name in sorted({*changes, *withheld, *withholding}):
+            mignode = planned_from(name)
+            if mignode is None:
+                continue
+            spec = spec_after(mignode, changes.get(name, ()), withheld.get(name, {}))
+            if name in changes or spec.gpus != mignode.spec.gpus:
+                specs[name] = (mignode, spec)
+        written = await asyncio.gather(*(self._write(*each) for each in specs.values()))
+        return frozenset(name for name, done in zip(specs, written, strict=True) if not done)
 
     async def ensure_mignodes(self, nodes: Iterable[NodeInfo], mignodes: Mapping[str, MigNode]) -> None:
         """Make the MigNode of every labelled node that has none; it goes with its Node."""
@@ -53,8 +65,7 @@ class Publisher:
         except ClusterError as error:
             logger.warning("a MigNode could not be made", node=node.name, error=str(error), hint=error.hint)
 
-    async def _write(self, planned_from: MigNode, changes: list[GpuChange]) -> bool:
-        spec = spec_after(planned_from, changes)
+    async def _write(self, planned_from: MigNode, spec: MigNodeSpec) -> bool:
         name = planned_from.metadata.name
         try:
             async with self._slots:
@@ -84,17 +95,34 @@ class Publisher:
             await self._api.write_spec(name, spec, now.metadata.resource_version)
 
 
-def spec_after(planned_from: MigNode, changes: Iterable[GpuChange]) -> MigNodeSpec:
-    """The spec with the changed GPUs' layouts, tied to the revision it was planned from."""
+def withheld_by(plan: Plan) -> dict[str, Withheld]:
+    """The slices in the way of windows, by node. Those that the plan gives to pods are left to them."""
+    given = {(each.node, one.gpu, one.placement) for each in plan.placements for one in each.slices}
+    withheld: dict[str, dict[str, tuple[Placement, ...]]] = {}
+    for window in plan.windows:
+        for gpu, placement in window.in_the_way:
+            if (window.node, gpu, placement) not in given:
+                of_node = withheld.setdefault(window.node, {})
+                of_node[gpu] = (*of_node.get(gpu, ()), placement)
+    return dict(withheld)
+
+
+def spec_after(planned_from: MigNode, changes: Iterable[GpuChange], withheld: Withheld) -> MigNodeSpec:
+    """The spec with the changed GPUs' layouts and what is withheld, tied to the revision it was planned from."""
     try:
         layouts = layouts_from_spec(planned_from)
     except BadSpec:
         layouts = {}  # written anew from what is there: the changes hold every slice in use
-    there = {each.pci_bus_id for each in planned_from.status.gpus}
+    there = {
+        each.pci_bus_id: tuple(sorted(Placement(one.profile_id, one.start) for one in each.devices))
+        for each in planned_from.status.gpus
+    }
     layouts = {bus: layout for bus, layout in layouts.items() if bus in there}
+    # A GPU that is left as it is has no layout to withhold slices of: it gets that of what is there.
+    layouts |= {bus: there[bus] for bus in withheld if bus in there and bus not in layouts}
     layouts |= {each.gpu: each.layout for each in changes}
     return MigNodeSpec(
         mode=planned_from.spec.mode,
         observed_revision=planned_from.status.revision,
-        gpus=layouts_to_spec(layouts),
+        gpus=layouts_to_spec(layouts, withheld),
     )

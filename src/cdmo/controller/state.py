@@ -83,6 +83,7 @@ class ClusterState:
         self._bound: defaultdict[str, dict[str, PodInfo]] = defaultdict(dict)  # by node
         self._pending: dict[str, PodInfo] = {}
         self._mignodes: dict[str, MigNode] = {}
+        self._withholding: set[str] = set()
         self._views: dict[str, MigNodeView] = {}
         self._hosts: dict[str, Host] = {}
         self._all_views: tuple[MigNodeView, ...] = ()
@@ -112,6 +113,10 @@ class ClusterState:
     def mignode(self, name: str) -> MigNode | None:
         """The MigNode as the last snapshot shows it: what is planned from it is written onto it and no other."""
         return self._mignodes.get(name)
+
+    def withholding(self) -> frozenset[str]:
+        """The nodes whose MigNodes, as the last snapshot shows them, withhold slices."""
+        return frozenset(self._withholding)
 
     def catch_up(self) -> None:
         """Bring in everything that changed since the last time."""
@@ -149,10 +154,13 @@ class ClusterState:
             before, now = self._mignodes.get(name), there.get(name)
             if before is None or now is None or not only_beat(before, now):
                 touched.add(name)
+            self._withholding.discard(name)
             if now is None:
                 self._mignodes.pop(name, None)
             else:
                 self._mignodes[name] = now
+                if any(each.withheld for each in now.spec.gpus):
+                    self._withholding.add(name)
         self._heartbeats.keep(self._mignodes)
         for name, mignode in self._mignodes.items():
             view = self._views.get(name)

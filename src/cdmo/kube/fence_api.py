@@ -124,10 +124,9 @@ class KubeFence:
         body = msgspec.json.encode({"metadata": {"labels": dict(labels)}})
         await self._connection.call(Ask("patch", NODE, name), body=body, content_type=MERGE_PATCH)
 
-    async def set_capacity(self, node: str, counts: Mapping[str, int]) -> None:
+    async def set_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
         """Write capacity and allocatable of these extended resources into the Node's status."""
-        amounts = {resource: str(count) for resource, count in counts.items()}
-        body = msgspec.json.encode({"status": {"capacity": amounts, "allocatable": amounts}})
+        body = msgspec.json.encode({"status": {"capacity": _amounts(capacity), "allocatable": _amounts(allocatable)}})
         ask = Ask("patch", NODE, node, subresource="status")
         await self._connection.call(ask, body=body, content_type=MERGE_PATCH)
 
@@ -222,6 +221,10 @@ def _status(error: ClusterError) -> _Words:
     response = getattr(error.__cause__, "response", None)
     status: Status = status_of(response.content) if response is not None else Status()
     return _Words(status.message or "", (status.details.name if status.details else None) or "")
+
+
+def _amounts(counts: Mapping[str, int]) -> dict[str, str]:
+    return {resource: str(count) for resource, count in counts.items()}
 
 
 def _urls(found: _EndpointSlice) -> list[str]:

@@ -84,7 +84,11 @@ class KubeMigNodes:
 
 def _layouts(spec: MigNodeSpec) -> dict[str, Any]:
     """The controller's part of a spec, every field said."""
-    gpus = [{"pciBusId": gpu.pci_bus_id, "layout": gpu.layout} for gpu in spec.gpus]
+    # The list of GPUs is replaced whole: what an entry does not say is gone.
+    gpus = [
+        {"pciBusId": gpu.pci_bus_id, "layout": gpu.layout} | ({"withheld": gpu.withheld} if gpu.withheld else {})
+        for gpu in spec.gpus
+    ]
     return {"gpus": gpus, "observedRevision": spec.observed_revision}
 
 

@@ -87,8 +87,9 @@ class FenceApi(Protocol):
         """Every pod bound or nominated to the node, from a quorum read."""
         ...
 
-    async def set_capacity(self, node: str, counts: Mapping[str, int]) -> None:
-        """Write capacity and allocatable of these extended resources into the Node's status."""
+    async def set_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
+        """Write these extended resources into the Node's status: how many there are, and how many of them the
+        scheduler may give away."""
         ...
 
 

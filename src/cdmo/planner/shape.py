@@ -141,13 +141,15 @@ class Shape:
         return firm + self.table.most_of(profile.id, self.layout - self.loose)
 
     def nearest(self, resource: str) -> tuple[int, Cut] | None:
-        """The placement with the fewest slots covered by slices that must stay, and how many these are."""
+        """Of the placements that cannot be had the one with the fewest slots taken by what must stay, and how many."""
         if resource not in self._nearest:
             profile = self.table.profile_for(resource)
             busy = self.table.mask(self._firm) | self.kept
             cuts = self.table.by_profile[profile.id] if profile is not None else ()
-            found = (((cut.mask & busy).bit_count(), cut) for cut in cuts)
-            self._nearest[resource] = min(found, key=lambda each: each[0], default=None)
+            free = self.table.addable(self._firm)
+            found = [((cut.mask & busy).bit_count(), cut) for cut in cuts]
+            shut = [each for each in found if each[0] or each[1].placement not in free]
+            self._nearest[resource] = min(shut, key=lambda each: each[0], default=None)
         return self._nearest[resource]
 
     def _reuses(self, profile_id: int) -> Iterator[Option]:

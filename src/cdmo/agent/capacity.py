@@ -1,0 +1,41 @@
+"""Keeps the Node's counts right between changes: the kubelet's status period sets them back, windows move them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cdmo.agent.change import NodeChange
+from cdmo.agent.observe import Observation
+from cdmo.agent.offer import offer_of
+from cdmo.api.convert import Withheld
+from cdmo.kubelet.port import PodResources
+from cdmo.model.cluster import NodeInfo, PodInfo, labelled
+from cdmo.model.names import is_mig_resource
+
+
+class CapacityKeeper:
+    """Writes the counts again when they differ, but never ahead of the kubelet."""
+
+    def __init__(self, pods: PodResources, change: NodeChange) -> None:
+        self._pods = pods
+        self._change = change
+        self._lowered = False  # the Node shows less than there is, by our hand
+
+    async def keep(
+        self, node: NodeInfo, observation: Observation, withheld: Withheld, bound: Iterable[PodInfo]
+    ) -> None:
+        """Have the Node show its offer. On a node without the label only what was lowered here is put right.
+
+        Raises ClusterError and KubeletError.
+        """
+        if not labelled(node):
+            if not self._lowered:
+                return
+            withheld = {}
+        offer = offer_of(observation, withheld, bound)
+        if not offer.shown_by(node):
+            listed = await self._pods.allocatable()
+            if {name: ids for name, ids in listed.items() if is_mig_resource(name)} != observation.expected_devices():
+                return
+            await self._change.publish(offer)
+        self._lowered = offer.lowered
