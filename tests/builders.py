@@ -5,7 +5,7 @@
     node("gpu-1", gpus=[h100(slices={"1g.10gb@2": "ml/old", "3g.40gb@4": IDLE}), a100()])
     node("gpu-1", gpus=[h100(slices={"1g.10gb@6": IDLE}, desired=["3g.40gb@4"])])
     assigned("train", "gpu-1", "3g.40gb@4")                    what a former plan gave to ml/train, on GPU 0
-    snapshot(nodes=[...], pending=[...])
+    snapshot(nodes=[...], pending=[...], others=[host("web-1", zone="a", pods=[pod("web", on="web-1")])])
 
 `PROFILE@SLOT` is a placement, BUS[n] the PCI bus id of a node's GPU n. Cards come from data/cards.json, which holds
 the profile tables of four products as their drivers report them.
@@ -20,11 +20,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from cdmo.model.cluster import NodeInfo, PodInfo, SelectorTerm, Taint, Toleration
+from cdmo.model.cluster import HostPort, NodeInfo, PodInfo, SelectorTerm, Taint, Toleration
 from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement, PodKey, Slice
 from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE
 from cdmo.model.profile import Engines, GpuModel, Profile
-from cdmo.model.snapshot import Assignment, MigNodeView, SliceChoice, Snapshot
+from cdmo.model.relations import PodTerm, SpreadRule
+from cdmo.model.snapshot import Assignment, Host, MigNodeView, SliceChoice, Snapshot
 
 IDLE = DeviceState.IDLE
 IN_USE = DeviceState.IN_USE  # by a process that no pod is known for; name a pod to say who
@@ -90,6 +91,16 @@ def requests_of(asks: Asks, cpu: int = 1_000, memory: int = GIB, **other: int) -
     return {**{resource(name): count for name, count in slices.items()}, **others}
 
 
+class PodParts(TypedDict, total=False):
+    """What a pod is to other pods, and what else it needs of a node: fields of PodInfo."""
+
+    labels: tuple[tuple[str, str], ...]
+    host_ports: tuple[HostPort, ...]
+    spread: tuple[SpreadRule, ...]
+    affinity: tuple[PodTerm, ...]
+    anti_affinity: tuple[PodTerm, ...]
+
+
 def pod(
     name: str,
     asks: Asks | None = None,
@@ -104,9 +115,10 @@ def pod(
     gated: bool = False,
     terminating: bool = False,
     selector: Mapping[str, str] | None = None,
-    affinity: Sequence[SelectorTerm] | None = None,
+    node_affinity: Sequence[SelectorTerm] | None = None,
     tolerations: Iterable[Toleration] = (),
     devices: Mapping[str, Sequence[str]] | None = None,
+    **parts: Unpack[PodParts],
 ) -> PodInfo:
     """A pod that asks for slices; pending unless it is `on` a node. `requests` changes cpu and memory."""
     asked = requests_of(asks or {})
@@ -122,9 +134,10 @@ def pod(
         terminating=terminating,
         requests={**asked, **(requests or {})},
         node_selector=tuple((selector or {}).items()),
-        node_affinity=None if affinity is None else tuple(affinity),
+        node_affinity=None if node_affinity is None else tuple(node_affinity),
         tolerations=tuple(tolerations),
         devices=tuple((resource(profile), tuple(uuids)) for profile, uuids in (devices or {}).items()),
+        **parts,
     )
 
 
@@ -239,6 +252,11 @@ def node(
     )
 
 
+def host(name: str, pods: Iterable[PodInfo] = (), **labels: str) -> Host:
+    """A Node that CDMO does not manage, with the pods on it."""
+    return Host(NodeInfo(name=name, uid=f"uid-{name}", labels=labels, allocatable=_ROOM, capacity=_ROOM), tuple(pods))
+
+
 def assigned(
     pod_name: str,
     node_name: str,
@@ -259,6 +277,9 @@ def snapshot(
     bound: Iterable[PodInfo] = (),
     assignments: Iterable[Assignment] = (),
     avoid: Iterable[tuple[str, str]] = (),
+    *,
+    others: Iterable[Host] = (),
+    namespaces: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Snapshot:
     """The whole question; `bound` pods go to the views of their nodes, `avoid` holds pod names with node names."""
     there = tuple(bound)
@@ -266,6 +287,8 @@ def snapshot(
         now=NOW,
         nodes=tuple(_with_pods(each, there) for each in nodes),
         pending=tuple(pending),
+        others=tuple(others),
+        namespaces=namespaces or {},
         assignments=tuple(assignments),
         avoid=frozenset((key(name), where) for name, where in avoid),
     )

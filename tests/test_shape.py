@@ -33,10 +33,7 @@ ELSEWHERE = {
     "model/reasons": "values alone",
     "model/relations": "values alone",
     "model/snapshot": "values alone",
-    "planner/fit": "a part of one algorithm: tests/planner/test_choice.py and test_properties.py",
-    "planner/ledger": "a part of one algorithm: tests/planner/test_layouts.py and test_properties.py",
     "planner/reasons": "sentences: tests/planner/test_waiting.py",
-    "planner/shape": "a part of one algorithm: tests/planner/test_layouts.py and test_properties.py",
     "version": "one value: tests/tools/test_check_changelog.py and tests/cli/test_app.py",
 }
 

@@ -53,10 +53,10 @@ class AgentBench:
         )
         return self.loop
 
-    def want(self, *layout: Placement, mode: Mode = Mode.MANAGED) -> None:
+    def want(self, *layout: Placement, mode: Mode = Mode.MANAGED, withheld: tuple[Placement, ...] = ()) -> None:
         """The controller, which has seen the newest status, asks for this layout."""
         revision = self.api.nodes[NAME].status.revision
-        gpus = layouts_to_spec({BUS: tuple(sorted(layout))})
+        gpus = layouts_to_spec({BUS: tuple(sorted(layout))}, {BUS: withheld})
         self.api.set_spec(NAME, MigNodeSpec(mode=mode, observed_revision=revision, gpus=gpus))
 
     async def round(self, after: float = 0.0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cdmo.agent.apply import Applier
@@ -77,7 +77,7 @@ class Rig:
         """What is on the GPU now."""
         return {each.placement for gpu in self.gpus.read().gpus for each in gpu.instances}
 
-    def wanting(self, *layout: Placement) -> object:
+    def wanting(self, *layout: Placement) -> Callable[[Observation], Steps]:
         """The decision for this layout; everything that is there was seen by the controller."""
         layouts: Mapping[str, tuple[Placement, ...]] = {BUS: tuple(sorted(layout))}
 

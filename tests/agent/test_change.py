@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cdmo.agent.change import Phase, Result
+from cdmo.agent.change import Outcome, Phase, Result
+from cdmo.api.convert import Withheld
 from cdmo.errors import ClusterUnavailable, DriverFault, NoRoom
 from cdmo.model.cluster import carries_fence
 from cdmo.model.gpu import Placement
@@ -15,6 +17,8 @@ from cdmo.model.names import FENCE_LABEL
 from tests.agent.nodes import BUS, ONE, SEVEN, THREE, THREE_HIGH, THREE_LOW, Rig, pod
 
 ALL_PHASES = list(Phase)
+NOTHING: Withheld = {}
+SMALL_HIGH = Placement(19, 6)
 
 
 @pytest.fixture
@@ -22,8 +26,8 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path, SEVEN)
 
 
-async def run(rig: Rig, *layout: Placement, reload_anyway: bool = False) -> Any:
-    return await rig.change.run(rig.wanting(*layout), "boot", reload_anyway=reload_anyway)  # type: ignore[arg-type]
+async def run(rig: Rig, *layout: Placement, reload_anyway: bool = False, withheld: Withheld = NOTHING) -> Outcome:
+    return await rig.change.run(rig.wanting(*layout), "boot", reload_anyway=reload_anyway, withheld=withheld)
 
 
 async def test_a_change_goes_through_every_phase_in_order(rig: Rig) -> None:
@@ -46,6 +50,28 @@ async def test_capacity_is_published_after_the_kubelet_lists_the_devices_and_ins
     await run(rig, THREE_LOW)
     calls = rig.node.calls
     assert calls.index("reload") < calls.index("set_capacity") < calls.index("unfence")
+
+
+async def test_what_is_withheld_is_kept_back_from_the_first_moment_after_the_change(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, THREE_LOW, SMALL_HIGH)
+    rig.node.admit(pod("train", {THREE: 1}), {THREE: [rig.uuids[THREE_LOW]]})
+    offered: list[int] = []
+
+    def look(call: str) -> None:
+        offered.extend([rig.node.info.allocatable[THREE]] if call == "unfence" else [])
+
+    rig.node.on_call = look
+    outcome = await run(rig, THREE_LOW, withheld={BUS: (THREE_LOW,)})
+    assert outcome.result is Result.APPLIED
+    assert offered == [0]
+    assert rig.node.info.capacity[THREE] == 1
+
+
+async def test_a_withheld_slice_still_covers_the_pod_that_is_bound_for_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, THREE_LOW, SMALL_HIGH)
+    rig.node.admit(pod("train", {THREE: 1}), {THREE: [rig.uuids[THREE_LOW]]})
+    rig.node.info = replace(rig.node.info, allocatable={THREE: 0, ONE: 0})
+    assert (await run(rig, THREE_LOW, withheld={BUS: (THREE_LOW,)})).result is Result.APPLIED
 
 
 async def test_resources_that_vanished_are_published_as_none(rig: Rig) -> None:

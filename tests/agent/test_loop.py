@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdmo.api.convert import layouts_to_spec
+from cdmo.api.convert import Layouts, layouts_to_spec
 from cdmo.api.v1alpha1 import MigNodeSpec, Mode
 from cdmo.errors import ClusterUnavailable, DriverUnavailable, KubeletUnavailable, LibraryMismatch
 from cdmo.model.cluster import carries_fence
@@ -140,9 +140,8 @@ async def test_a_reason_that_flickers_does_not_shorten_the_pause(bench: AgentBen
     bench.gpus.gpus |= fake_gpus("H100-SXM5-80GB", first_bus=0x20).gpus
     busy = bench.gpus.create(OTHER_BUS, SEVEN)
     await bench.round()
-    spec = MigNodeSpec(
-        observed_revision=bench.status.revision, gpus=layouts_to_spec({BUS: (THREE_LOW,), OTHER_BUS: (THREE_LOW,)})
-    )
+    layouts: Layouts = {BUS: (THREE_LOW,), OTHER_BUS: (THREE_LOW,)}
+    spec = MigNodeSpec(observed_revision=bench.status.revision, gpus=layouts_to_spec(layouts, {}))
     bench.api.set_spec(NAME, spec)
     bench.gpus.add_process(busy.device_uuid, 100)
     bench.node.policy_installed = False
@@ -212,7 +211,7 @@ async def test_counts_the_kubelet_set_back_are_written_again_once_it_lists_the_d
     await seen(bench)
     bench.want(THREE_LOW)
     await bench.round()
-    await bench.node.set_capacity(NAME, {THREE: 0})
+    await bench.node.set_capacity(NAME, {THREE: 1}, {THREE: 0})
     listed, bench.node.listed = bench.node.listed, {}
     await bench.round()
     assert bench.node.info.allocatable[THREE] == 0

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from cdmo.api.convert import gpus_from_api, layouts_from_spec, layouts_to_spec, model_from_api, model_to_api
+from cdmo.api.convert import (
+    gpus_from_api,
+    layouts_from_spec,
+    layouts_to_spec,
+    model_from_api,
+    model_to_api,
+    withheld_from_spec,
+)
 from cdmo.api.v1alpha1 import GpuLayout, Metadata, MigNode, MigNodeSpec, ObservedDevice, PlacedProfile
 from cdmo.errors import BadSpec
 from cdmo.model.gpu import DeviceState, MigMode, Placement
@@ -44,12 +51,12 @@ def test_every_cards_profile_table_survives_the_way_over_the_wire(model: object)
 @given(st.dictionaries(st.sampled_from(BUS), st.frozensets(PLACEMENTS, max_size=16)))
 def test_layouts_survive_the_way_over_the_wire(layouts: dict[str, frozenset[Placement]]) -> None:
     wanted = {bus: tuple(sorted(placements)) for bus, placements in layouts.items()}
-    assert layouts_from_spec(wired(with_spec(*layouts_to_spec(wanted)))) == wanted
+    assert layouts_from_spec(wired(with_spec(*layouts_to_spec(wanted, {})))) == wanted
 
 
 def test_layouts_are_written_in_one_order_whatever_the_mapping() -> None:
-    one = layouts_to_spec({BUS[1]: (), BUS[0]: (Placement(9, 0),)})
-    assert one == layouts_to_spec({BUS[0]: (Placement(9, 0),), BUS[1]: ()})
+    one = layouts_to_spec({BUS[1]: (), BUS[0]: (Placement(9, 0),)}, {})
+    assert one == layouts_to_spec({BUS[0]: (Placement(9, 0),), BUS[1]: ()}, {})
     assert [each.pci_bus_id for each in one] == [BUS[0], BUS[1]]
 
 
@@ -101,4 +108,29 @@ def test_a_gpu_listed_twice_is_a_bad_spec_that_names_the_field() -> None:
 def test_a_placement_listed_twice_is_a_bad_spec_that_names_the_field() -> None:
     with pytest.raises(BadSpec, match=r"spec\.gpus\[1\]\.layout: the same placement is listed twice") as raised:
         layouts_from_spec(with_spec(layout(BUS[0]), layout(BUS[1], (19, 0), (9, 4), (19, 0))))
+    assert raised.value.hint
+
+
+@given(st.dictionaries(st.sampled_from(BUS), st.frozensets(PLACEMENTS, max_size=16)), st.data())
+def test_what_is_withheld_survives_the_way_over_the_wire(
+    layouts: dict[str, frozenset[Placement]], data: st.DataObject
+) -> None:
+    wanted = {bus: tuple(sorted(placements)) for bus, placements in layouts.items()}
+    some = {bus: data.draw(st.frozensets(st.sampled_from(each))) for bus, each in wanted.items() if each}
+    withheld = {bus: tuple(sorted(each)) for bus, each in some.items() if each}
+    sent = wired(with_spec(*layouts_to_spec(wanted, withheld)))
+    assert withheld_from_spec(sent) == withheld
+    assert layouts_from_spec(sent) == wanted
+
+
+def test_only_slices_of_the_layout_are_withheld() -> None:
+    (gpu,) = layouts_to_spec({BUS[0]: (Placement(9, 0),)}, {BUS[0]: (Placement(9, 4), Placement(9, 0)), BUS[1]: ()})
+    assert gpu.withheld == (PlacedProfile(profile_id=9, start=0),)
+
+
+def test_a_withheld_slice_that_the_layout_lacks_is_a_bad_spec_that_names_the_field() -> None:
+    foreign = replace(layout(BUS[1], (19, 0)), withheld=(PlacedProfile(profile_id=19, start=1),))
+    sentence = r"MigNode gpu-1 spec\.gpus\[1\]\.withheld: profile 19 at slot 1 is not part of the layout"
+    with pytest.raises(BadSpec, match=sentence) as raised:
+        withheld_from_spec(with_spec(layout(BUS[0], (19, 1)), foreign))
     assert raised.value.hint

@@ -57,6 +57,7 @@ def test_every_list_says_how_it_is_merged_and_keys_are_required_fields() -> None
     assert keyed == {
         ".spec.gpus": ["pciBusId"],
         ".spec.gpus[].layout": ["start"],
+        ".spec.gpus[].withheld": ["start"],
         ".status.gpus": ["pciBusId"],
         ".status.conditions": ["type"],
     }
@@ -72,6 +73,7 @@ def test_every_list_and_string_from_outside_is_bounded() -> None:
 
 def test_what_the_types_demand_the_schema_demands() -> None:
     assert ALL[".spec.gpus[].layout[]"]["required"] == ["profileId", "start"]
+    assert ALL[".spec.gpus[]"]["required"] == ["pciBusId"]  # `withheld` came later: old objects stay valid
     assert ALL[".spec.gpus[].layout[].start"]["minimum"] == 0
     assert ALL[".spec.mode"]["enum"] == ["Managed", "Disabled"]
     assert ALL[".status.agent"]["nullable"] is True

@@ -30,11 +30,11 @@ from cdmo.model.gpu import Gpu
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import MigNodeView
 from cdmo.model.storage import ClaimInfo, ClassInfo, VolumeInfo
-from cdmo.planner import Planner
 from tests.fakes.clock import VirtualClock
 from tests.fakes.hardware import fake_gpus
 from tests.fakes.mignodes import FakeMigNodes, RememberedEvents
 from tests.fakes.node import FakeNode
+from tests.planner.expect import Judged
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ def mignode_of(view: MigNodeView, revision: int = 7) -> MigNode:
     """The MigNode behind a view of the builders."""
     return MigNode(
         metadata=Metadata(name=view.node.name),
-        spec=MigNodeSpec(observed_revision=revision, gpus=layouts_to_spec(dict(view.desired))),
+        spec=MigNodeSpec(observed_revision=revision, gpus=layouts_to_spec(dict(view.desired), {})),
         status=MigNodeStatus(
             revision=revision,
             agent=BEAT,
@@ -134,7 +134,7 @@ class Bench:
             self.mirrors,
             trigger=self.trigger,
             state=self.state,
-            planner=Planner(),
+            planner=Judged(),
             promises=self.promises,
             publisher=Publisher(self.api),
             fences=StaleFences(self.mirrors, self.heartbeats, self.fence_api, self.events, FenceSettings()),

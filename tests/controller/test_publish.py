@@ -26,7 +26,7 @@ def stored(name: str = "gpu-1") -> MigNode:
 
 
 async def publish(api: FakeMigNodes, *changes: GpuChange, seen: dict[str, MigNode] | None = None) -> frozenset[str]:
-    return await Publisher(api).publish(Plan(changes=changes), (dict(api.nodes) if seen is None else seen).get)
+    return await Publisher(api).publish(Plan(changes=changes), (dict(api.nodes) if seen is None else seen).get, ())
 
 
 async def test_a_spec_carries_the_revision_it_was_planned_from_and_keeps_other_gpus() -> None:
@@ -130,12 +130,12 @@ async def test_making_a_mignode_that_is_there_or_not_allowed_stops_nothing() -> 
 def test_a_hand_broken_spec_is_written_anew_from_the_changes() -> None:
     broken = stored()
     twice = GpuLayout(pci_bus_id=BUS[0], layout=(PlacedProfile(profile_id=19, start=0),) * 2)
-    spec = spec_after(replace(broken, spec=replace(broken.spec, gpus=(twice,))), [change()])
+    spec = spec_after(replace(broken, spec=replace(broken.spec, gpus=(twice,))), [change()], {})
     assert spec.gpus == (GpuLayout(pci_bus_id=BUS[0], layout=(PlacedProfile(profile_id=9, start=4),)),)
 
 
 def test_gpus_that_left_the_node_leave_the_spec() -> None:
     there = stored()
     gone = GpuLayout(pci_bus_id=BUS[5], layout=())
-    spec = spec_after(replace(there, spec=replace(there.spec, gpus=(gone,))), [change()])
+    spec = spec_after(replace(there, spec=replace(there.spec, gpus=(gone,))), [change()], {})
     assert [each.pci_bus_id for each in spec.gpus] == [BUS[0]]

@@ -102,12 +102,12 @@ class FakeNode:
         self._called("pods_on")
         return tuple(self.pods.values())
 
-    async def set_capacity(self, node: str, counts: Mapping[str, int]) -> None:
+    async def set_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
         self._called("set_capacity")
         self.info = replace(
             self.info,
-            capacity={**self.info.capacity, **counts},
-            allocatable={**self.info.allocatable, **counts},
+            capacity={**self.info.capacity, **capacity},
+            allocatable={**self.info.allocatable, **allocatable},
         )
 
     # --- PodResources and DevicePlugin ----------------------------------------------------------------------

@@ -152,11 +152,12 @@ async def test_many_writers_of_taints_lose_nothing(connection: Connection) -> No
 async def test_capacity_is_written_and_everything_else_of_the_status_kept(connection: Connection) -> None:
     await create(connection, NODE, node_json("capacity", capacity={"cpu": "8"}, allocatable={"cpu": "7500m"}))
     fence = client_of(connection).fence()
-    await fence.set_capacity("capacity", {"nvidia.com/mig-1g.10gb": 7, "nvidia.com/mig-3g.40gb": 0})
-    node = await fence.node("capacity")
     mig = {"nvidia.com/mig-1g.10gb": 7, "nvidia.com/mig-3g.40gb": 0}
+    lowered = {**mig, "nvidia.com/mig-1g.10gb": 2}
+    await fence.set_capacity("capacity", mig, lowered)
+    node = await fence.node("capacity")
     assert node.capacity == {"cpu": 8000, **mig}
-    assert node.allocatable == {"cpu": 7500, **mig}
+    assert node.allocatable == {"cpu": 7500, **lowered}
     assert node.ready
 
 

@@ -97,11 +97,13 @@ async def test_labels_are_merged_and_none_removes(tmp_path: Path) -> None:
 
 async def test_capacity_and_allocatable_are_written_to_the_status_alone(tmp_path: Path) -> None:
     async with fence(tmp_path) as (server, api):
-        await api.set_capacity("n1", {"nvidia.com/mig-1g.10gb": 7, "nvidia.com/mig-3g.40gb": 0})
+        one, three = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+        await api.set_capacity("n1", {one: 7, three: 0}, {one: 5, three: 0})
         (request,) = server.asked("patch")
         assert request.path == "/api/v1/nodes/n1/status"
-        amounts = {"nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-3g.40gb": "0"}
-        assert request.json() == {"status": {"capacity": amounts, "allocatable": amounts}}
+        assert request.json() == {
+            "status": {"capacity": {one: "7", three: "0"}, "allocatable": {one: "5", three: "0"}}
+        }
 
 
 async def test_a_node_that_is_not_there_is_not_found(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cdmo.api.v1alpha1 import (
     GpuLayout,
@@ -80,6 +81,18 @@ async def test_values_that_are_defaults_are_written_all_the_same(tmp_path: Path)
             "gpus": [{"pciBusId": BUS, "layout": []}],
             "observedRevision": 0,
         }
+
+
+async def test_what_is_withheld_is_written_and_gone_when_it_is_no_longer_said(tmp_path: Path) -> None:
+    async with mig_nodes(tmp_path) as (server, api):
+        server.store.apply(PATH, {"spec": {}})
+        before = await api.get("gpu-1")
+        placed = (PlacedProfile(profile_id=9, start=4),)
+        withholding = replace(SPEC, gpus=(GpuLayout(pci_bus_id=BUS, layout=placed, withheld=placed),))
+        held = await api.write_spec("gpu-1", withholding, before.metadata.resource_version)
+        assert held.spec == withholding
+        after = await api.write_spec("gpu-1", SPEC, held.metadata.resource_version)
+        assert after.spec == SPEC
 
 
 @pytest.mark.parametrize("version", ["1", ""])

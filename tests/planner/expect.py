@@ -1,21 +1,53 @@
-"""Assertion verbs for plans: every plan made here is also checked against the rules that no plan may break."""
+"""Assertion verbs for plans: every plan made here is checked against the rules that no plan may break, and each of
+its changes is made on the simulated libnvidia-ml.so.1."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from cdmo.model.plan import GpuChange, Plan
 from cdmo.model.policy import Policy
 from cdmo.model.reasons import WaitingCode
 from cdmo.model.snapshot import Assignment, Snapshot
-from cdmo.planner import plan
+from cdmo.planner import Planner, plan
 from cdmo.planner.check import violations
 from tests.builders import BUS, key, written
+from tests.planner.carried_out import carry_out
+
+POLICY = Policy()
 
 
-def planned(question: Snapshot) -> Plan:
-    """The plan for a snapshot, which breaks no rule."""
-    answer = plan(question, Policy())
-    assert violations(question, answer) == ()
+def planned(question: Snapshot, policy: Policy = POLICY) -> Plan:
+    """The plan for a snapshot, which breaks no rule and is carried out."""
+    answer = plan(question, policy)
+    sound(question, answer)
     return answer
+
+
+class Judged(Planner):
+    """The planner, for tests in which somebody else asks it: every plan that it makes is sound, or the test fails."""
+
+    def plan(self, snapshot: Snapshot, policy: Policy) -> Plan:
+        """The plan, which breaks no rule and is carried out."""
+        answer = super().plan(snapshot, policy)
+        sound(snapshot, answer)
+        return answer
+
+
+def sound(question: Snapshot, answer: Plan) -> None:
+    """A plan that breaks no rule, and that the cards do not refuse."""
+    assert violations(question, answer) == ()
+    carry_out(question, answer)
+
+
+def published(question: Snapshot, answer: Plan) -> Snapshot:
+    """The same question once the plan was written into the MigNodes, and nothing else has happened yet."""
+    asked = {(each.node, each.gpu): each.layout for each in answer.changes}
+    nodes = []
+    for view in question.nodes:
+        theirs = {bus: layout for (name, bus), layout in asked.items() if name == view.node.name}
+        nodes.append(replace(view, desired={**view.desired, **theirs}) if theirs else view)
+    return replace(question, nodes=tuple(nodes), assignments=answer.placements)
 
 
 def assignment(answer: Plan, pod_name: str) -> Assignment:

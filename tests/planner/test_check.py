@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from msgspec import structs
-
 import pytest
+from msgspec import structs
 
 from cdmo.model.cluster import Taint
 from cdmo.model.gpu import Placement

@@ -33,7 +33,7 @@ def sentence(of: PodInfo, **node_parts: object) -> str:
 
 
 def matches(*terms: SelectorTerm) -> bool:
-    return obstacle(pod("a", "1g.10gb", affinity=terms), HERE) is None
+    return obstacle(pod("a", "1g.10gb", node_affinity=terms), HERE) is None
 
 
 def label(key: str, operator: str, *values: str) -> SelectorTerm:
@@ -244,7 +244,7 @@ VOLUMES = st.lists(
 ).map(tuple)
 PODS = st.builds(
     lambda on, selector, affinity, tolerations, volumes, problem: replace(
-        pod("p", on=on, selector=selector, affinity=affinity, tolerations=tolerations),
+        pod("p", on=on, selector=selector, node_affinity=affinity, tolerations=tolerations),
         volumes=volumes,
         problem=problem,
     ),
@@ -288,7 +288,7 @@ def test_a_signature_names_all_labels_and_nodes_that_are_looked_at() -> None:
     need = VolumeNeed(
         "data", (VolumeChoice((SelectorTerm((Requirement("rack", "Exists"),)),), "v"), VolumeChoice(None))
     )
-    looking = replace(pod("a", on="n1", selector={"disk": "ssd"}, affinity=affinity), volumes=(need,))
+    looking = replace(pod("a", on="n1", selector={"disk": "ssd"}, node_affinity=affinity), volumes=(need,))
     found = signature(kind_of(looking))
     assert found.keys == ("disk", "rack", "zone")
     assert found.names == {"n1", "n9"}

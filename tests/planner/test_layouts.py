@@ -64,7 +64,9 @@ def test_a_card_with_an_instance_that_its_table_does_not_list_is_left_alone() ->
     nodes = [node("gpu-1", [h100(slices={"1g.10gb@6": IDLE})])]
     lost = Placement(77, 0)
     gpu = nodes[0].gpus[0]
-    view = replace(nodes[0], gpus=(replace(gpu, slices=(*gpu.slices, structs.replace(gpu.slices[0], placement=lost))),))
+    view = replace(
+        nodes[0], gpus=(replace(gpu, slices=(*gpu.slices, structs.replace(gpu.slices[0], placement=lost))),)
+    )
     answer = planned(snapshot([view], [pod("train", "3g.40gb")]))
     assert (answer.placements, answer.changes) == ((), ())
     assert waits(answer, "train")[1] == (

@@ -60,7 +60,7 @@ def test_a_node_with_room_for_some_of_several_slices_is_named() -> None:
     assert waits(planned(snapshot(nodes, [pod("train", {"3g.40gb": 2})])), "train") == (
         WaitingCode.NO_ROOM,
         "needs 2 nvidia.com/mig-3g.40gb on one node; best is node gpu-2 with room for 1 of nvidia.com/mig-3g.40gb; "
-        f"on GPU {BUS[0]}: its other slices hold the compute slices or media engines it needs",
+        f"on GPU {BUS[0]}: 1g.10gb of ml/c at slot 5 is in the way",
     )
 
 

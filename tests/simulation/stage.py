@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import MigNodeView, Snapshot
-from cdmo.planner import Planner
 from cdmo.simulation.fragmentation import Stranded
 from cdmo.simulation.run import Course, Planning, Simulation
 from cdmo.simulation.workload import Job, Workload, arriving, simulated_key
 from cdmo.simulation.world import World
 from tests.builders import Asks, resource
+from tests.planner.expect import Judged
 
 
 def job(name: str, asks: Asks, *, at: float, runs: float, priority: int = 0) -> Job:
@@ -51,7 +51,7 @@ def played(
     run = Simulation(
         world_of(nodes, load),
         around,
-        planner or Planner(),
+        planner or Judged(),
         Policy(reserve_after=reserve_after),
         loss=loss,
         progress=lambda arrived: None,

@@ -8,8 +8,8 @@ from cdmo.model.plan import Plan
 from cdmo.model.policy import Policy
 from cdmo.model.reasons import WaitingCode
 from cdmo.model.snapshot import Snapshot
-from cdmo.planner import Planner
 from tests.builders import h100, node
+from tests.planner.expect import Judged
 from tests.simulation.stage import job, played, starts
 
 ONE_GPU = [node("gpu-1", [h100()])]
@@ -140,7 +140,7 @@ def test_a_steady_workload_is_measured_until_its_last_arrival() -> None:
     assert course.mean.utilisation == pytest.approx(0.5)
 
 
-class Listening(Planner):
+class Listening(Judged):
     """The planner; writes down what it was asked."""
 
     def __init__(self) -> None:

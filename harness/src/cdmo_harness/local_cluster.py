@@ -164,13 +164,13 @@ class LocalCluster:
         """End one agent; a grace of 0 is a SIGKILL."""
         self.agents.pop(name).stop(grace=grace)
 
-    def start_controller(self) -> ManagedProcess:
-        """One more controller; the Lease decides which of them leads."""
+    def start_controller(self, *options: str) -> ManagedProcess:
+        """One more controller, with more options of `cdmo controller`; the Lease decides which of them leads."""
         kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, "cdmo-controller")
         number = len(self.controllers) + 1
         process = ManagedProcess(
             f"controller-{number}",
-            [str(CDMO), "controller", f"--kubeconfig={kubeconfig}", f"--lease-namespace={NAMESPACE}"],
+            [str(CDMO), "controller", f"--kubeconfig={kubeconfig}", f"--lease-namespace={NAMESPACE}", *options],
             folder=self.control_plane.directory,
             environment=base_environment(),
         )

@@ -112,10 +112,11 @@ class Planner:
         seeker = Seeker(ledger, index, company, avoided(snapshot), _least(rest), mode)
 
         def may_keep(pod: PodInfo) -> bool:
-            return snapshot.now - pod.created >= policy.reserve_after and ledger.is_big(pod.demand)
+            old = snapshot.now - pod.created >= policy.reserve_after
+            return old and ledger.is_big(pod.demand) and not pod.affinity  # room is not what such a pod lacks first
 
         def keep(pod: PodInfo, kind: int) -> KeptWindow | None:
-            return keep_window(pod, kind, ledger, index)
+            return keep_window(pod, kind, ledger, seeker.avoided(pod.key))
 
         batch = Batch(
             rest,
@@ -156,7 +157,9 @@ def in_order(pending: Iterable[PodInfo], policy: Policy) -> list[PodInfo]:
     for pod in pending:
         theirs = pod.scheduler_name not in policy.scheduler_names
         if pod.demand and not (pod.gated or pod.node_name or pod.finished or pod.terminating or theirs):
-            answered[pod.key] = pod
+            before = answered.get(pod.key)
+            if before is None or repr(pod) < repr(before):  # listed twice: the same one whatever the order
+                answered[pod.key] = pod
     return sorted(
         answered.values(),
         key=lambda each: (-each.priority, each.created, each.key.namespace, each.key.name, each.key.uid),

@@ -87,6 +87,8 @@ class Batch:
 
     def _without_a_place(self) -> frozenset[int]:
         """Sorts that find no place even with nobody served: serving the others differently does not help them."""
+        if self._company.any_rules:  # company may come for whoever finds none at first
+            return frozenset()
         return frozenset(
             sort
             for sort, example in self._examples.items()
@@ -104,7 +106,7 @@ class Batch:
         numbers: dict[object, int] = {}
         found = []
         for pod, kind in zip(self._queue, self.kinds, strict=True):
-            sort = (pod.demand, kind, pod.others, pod.host_ports)
+            sort = (pod.demand, kind, pod.others, pod.host_ports, self._seeker.avoided(pod.key))
             found.append(numbers.setdefault(sort, len(numbers)))
         return found
 
@@ -126,8 +128,7 @@ class Batch:
 
     def _in_order(self, attempt: Attempt, pods: Iterable[int], hopeless: frozenset[int] = frozenset()) -> None:
         """Place one after another; keep a window for the first who has waited for long and finds nothing."""
-        if not self._company.any_rules:  # company may come for whoever finds none at first
-            hopeless |= self._homeless
+        hopeless |= self._homeless
         for pod in pods:
             sort = self._sorts[pod]
             if sort not in attempt.dead and sort not in hopeless:
@@ -139,6 +140,17 @@ class Batch:
             attempt.refused.append(pod)
             if attempt.window is None and self._may_keep(self._queue[pod]):
                 self._keep(attempt, pod)
+        self._join_company(attempt)
+
+    def _join_company(self, attempt: Attempt) -> None:
+        """Try those again whom a rule about others kept out: the others may have come since."""
+        found = self._company.any_rules
+        while found:
+            found = False
+            for pod in [each for each in attempt.refused if self._company.concerns(self._queue[each])]:
+                if self._place(attempt, pod):
+                    attempt.refused.remove(pod)
+                    found = True
 
     def _keep(self, attempt: Attempt, pod: int) -> bool:
         window = self._keep_window(self._queue[pod], self.kinds[pod])
@@ -146,6 +158,15 @@ class Batch:
             attempt.window = (pod, window)
             attempt.before_window = len(attempt.given)
         return window is not None
+
+    def _keep_again(self, attempt: Attempt, pod: int, window: KeptWindow) -> bool:
+        """Keep the same window if it is still to be had, else another."""
+        if not window.is_clear():
+            return self._keep(attempt, pod)
+        window.keep(self._ledger)
+        attempt.window = (pod, window)
+        attempt.before_window = len(attempt.given)
+        return True
 
     def _largest_first(
         self, attempt: Attempt, pods: Iterable[int], favoured: Mapping[int, int] = _NONE, *, bulk: bool = False
@@ -165,7 +186,7 @@ class Batch:
 
     def _place_alike(self, attempt: Attempt, pods: Sequence[int]) -> int:
         """Place pods of one sort; returns how many found a place."""
-        if self._company.any_rules or self._seeker.avoids:  # pods of one sort may differ in these
+        if self._company.any_rules:  # the labels of pods of one sort may differ
             return next((done for done, pod in enumerate(pods) if not self._place(attempt, pod)), len(pods))
         done = 0
         for found in self._seeker.fill(self._queue[pods[0]], self.kinds[pods[0]], len(pods)):
@@ -264,6 +285,6 @@ class Batch:
         owner = best.window[0]
         return (
             self._largest_first(trial, [each for each in ahead if each < owner], favoured, bulk=bulk)
-            and self._keep(trial, owner)
+            and self._keep_again(trial, *best.window)
             and self._largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured, bulk=bulk)
         )

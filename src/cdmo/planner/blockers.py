@@ -45,7 +45,8 @@ class Blockers:
         """The slices that must stay and cover slots of this placement, from the lowest slot up."""
         staying = gpu.shape.layout - gpu.shape.loose
         found = self._texts(gpu, _by_start(each for each in staying if gpu.table.cuts[each].mask & cut.mask))
-        if cut.mask & gpu.shape.kept and self._keeper is not None:
+        windows = gpu.table.mask(placement for placement, _ in gpu.shape.kept)
+        if self._keeper is not None and (cut.mask & windows or (gpu.shape.kept and not found)):
             found.append(reasons.kept_for(str(self._keeper)))
         return found
 

@@ -18,8 +18,11 @@ from cdmo.planner.eligible import obstacle, room_of, shortage, take
 from cdmo.planner.placement import Layout
 from cdmo.planner.reasons import LIMIT
 from cdmo.planner.standing import (
+    DOUBLED_NODE,
     Tables,
     device_ids,
+    doubled_gpus,
+    doubled_nodes,
     gpu_problem,
     held_placements,
     node_problem,
@@ -51,9 +54,13 @@ class _Checker:
         self.pending = {pod.key: pod for pod in snapshot.pending}
         self.bound = {name: [pod for pod in view.pods if not pod.finished] for name, view in self.views.items()}
         self.final: dict[tuple[str, str], Layout] = {}  # layouts after the plan, of the GPUs that take part
-        for view in snapshot.nodes:
+        self.doubled = doubled_nodes([view for view in snapshot.nodes if view.managed])
+        for view in self.views.values():
+            doubled = doubled_gpus(view)
             for gpu in view.gpus:
-                if not (node_problem(view) or gpu_problem(self.tables[view.node.name], gpu)):
+                if gpu.pci_bus_id in doubled or self._problem(view):
+                    continue
+                if not gpu_problem(self.tables[view.node.name], gpu):
                     desired = view.desired.get(gpu.pci_bus_id, _observed(gpu))
                     self.final[(view.node.name, gpu.pci_bus_id)] = frozenset(desired)
         self.asked = dict(self.final)
@@ -62,6 +69,9 @@ class _Checker:
             for each in plan.changes
             if (each.node, each.gpu) in self.final
         }
+
+    def _problem(self, view: MigNodeView) -> str:
+        return DOUBLED_NODE if view.node.name in self.doubled else node_problem(view)
 
     def answers(self) -> Iterator[str]:
         """Every pod that asks is answered once, nobody else is, and every reason can be read."""
@@ -105,7 +115,7 @@ class _Checker:
         rooms: dict[str, dict[str, int]] = {}
         for each in self.plan.placements:
             view = self.views.get(each.node)
-            if view is None or node_problem(view):
+            if view is None or self._problem(view):
                 yield f"pod {each.pod} is planned on node {each.node}, which takes no part"
                 continue
             if each.pod in self.pending:
@@ -119,7 +129,7 @@ class _Checker:
         for name, view in self.views.items():
             unknown = unseen(view, self.tables[name], self.bound[name])
             missing = outstanding(view, self.tables[name], unknown, device_ids(self.bound[name]))
-            if node_problem(view) or not missing:
+            if self._problem(view) or not missing:
                 continue
             pool: Counter[str] = Counter()
             for gpu in view.gpus:

@@ -34,7 +34,8 @@ def keep_assignments(
     """Take out of the ledger what stays assigned; returns it by the pod that keeps it.
 
     Pods whose slices all exist or are on their way come first: what they keep may not be destroyed for those whose
-    slices have to be created once more.
+    slices have to be created once more. Rules about other pods are not judged again: whether they hold depends on the
+    order in which pods come, and in the order of the plan they held.
     """
     kept: dict[PodKey, Assignment] = {}
     if not snapshot.assignments:
@@ -69,8 +70,6 @@ def _keep(pod: PodInfo, assignment: Assignment, ledger: Ledger, company: Company
     node = ledger.nodes[assignment.node]
     host = node.view.node
     if shortage(pod, host, node.room) is not None:
-        return False
-    if company.concerns(pod) and company.obstacle(pod, host) is not None:
         return False
     wanted = _by_gpu(node, assignment)
     if wanted is None or _resources(wanted) != dict(pod.demand):

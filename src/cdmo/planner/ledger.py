@@ -7,12 +7,11 @@ next plan starts from what is there and not from what was thought about it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cdmo.model.cluster import PodInfo
-from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement
+from cdmo.model.gpu import DeviceState, Gpu
 from cdmo.model.plan import GpuChange
 from cdmo.model.snapshot import MigNodeView
 from cdmo.planner.eligible import give as take_back
@@ -21,17 +20,21 @@ from cdmo.planner.fit import Fitter
 from cdmo.planner.placement import CardTable, Layout
 from cdmo.planner.shape import Mode, Option, Shape, Shapes
 from cdmo.planner.standing import (
+    DOUBLED_GPU,
+    DOUBLED_NODE,
     Tables,
+    adopted,
     bound_pods,
     device_ids,
-    gpu_problem,
+    doubled_gpus,
+    doubled_nodes,
     node_problem,
     outstanding,
-    standing,
     table_for,
     tables_of,
     unseen,
 )
+from cdmo.planner.starts import Start, Starts
 
 if TYPE_CHECKING:
     from cdmo.planner.index import Bucket, NodeClass
@@ -70,13 +73,18 @@ class GpuState:
         self.entry = (node.name, position, id(self), self)
         self.bucket: Bucket | None = None
 
-    def slice_at(self, placement: Placement) -> bool:
-        """Whether there is a slice now."""
-        return placement in self.observed
+    @property
+    def broken(self) -> Layout:
+        """Slices that the device plugin cannot serve: they stay until somebody repairs them."""
+        return frozenset(each.placement for each in self.gpu.slices if each.state is DeviceState.BROKEN)
 
     def change(self) -> GpuChange | None:
         """The new desired layout, or None when it is what was asked for already."""
-        layout = self.shape.layout
+        shape = self.shape
+        layout = shape.layout
+        if not self.observed <= layout:  # some were to go for what is not to come any more
+            windows = self.table.mask(placement for placement, _ in shape.kept)
+            layout = adopted(self.table, self.observed, layout, windows)
         if layout == self.base:
             return None
         ascending = self.table.ascending
@@ -92,10 +100,10 @@ class GpuState:
 class NodeState:
     """One managed node: its room, its GPUs that take part, its slices spoken for."""
 
-    def __init__(self, view: MigNodeView, tables: Tables, starts: Starts) -> None:
+    def __init__(self, view: MigNodeView, tables: Tables, starts: Starts, *, doubled: bool = False) -> None:
         self.view = view
         self.name = view.node.name
-        self.problem = node_problem(view)
+        self.problem = DOUBLED_NODE if doubled else node_problem(view)
         self.tables = tables
         self.node_class: NodeClass | None = None
         self.allowed = 0  # bit n: pods of the index' kind n may run here
@@ -107,7 +115,11 @@ class NodeState:
         self.outstanding = outstanding(view, tables, missing, devices)
         self._room: dict[str, int] | None = None
         gpus = view.gpus if _ascending(view.gpus) else sorted(view.gpus, key=lambda each: each.pci_bus_id)
+        doubled_ids = doubled_gpus(view)
         for position, gpu in enumerate(gpus):
+            if gpu.pci_bus_id in doubled_ids:
+                self.problems[gpu.pci_bus_id] = DOUBLED_GPU
+                continue
             table = table_for(tables, gpu)
             start = starts.of(gpu, table, view.desired.get(gpu.pci_bus_id), missing, devices)
             if isinstance(start, str):
@@ -142,73 +154,6 @@ class NodeState:
         return max(0, spare - self.outstanding[resource])
 
 
-# What a GPU starts a plan with: observed layout, layout asked of it so far, held layout, shape, memory slots held.
-Start = tuple[Layout, Layout, Layout, Shape, int]
-
-
-class Starts:
-    """Works out how GPUs start a plan; equal GPUs share the answer."""
-
-    def __init__(self, shapes: Shapes) -> None:
-        self._shapes = shapes
-        self._known: dict[tuple[object, ...], Start] = {}
-        self._rows: dict[tuple[object, ...], tuple[CardTable, ...]] = {}
-
-    def of(
-        self,
-        gpu: Gpu,
-        table: CardTable | None,
-        desired: tuple[Placement, ...] | None,
-        missing: Counter[str],
-        devices: Collection[str],
-    ) -> Start | str:
-        """The start, or why the GPU takes no part.
-
-        `missing`, `devices`: what is `unseen` on its node, and the ids named in the statuses of its bound pods.
-        """
-        if table is None or not gpu.healthy or gpu.mig_mode is not MigMode.ENABLED:
-            return gpu_problem((), gpu) if table is None else gpu_problem((table,) * (gpu.model + 1), gpu)
-        idle = DeviceState.IDLE
-        if devices:
-            there = [(each.placement, each.state is idle and each.uuid not in devices) for each in gpu.slices]
-        else:
-            there = [(each.placement, each.state is idle) for each in gpu.slices]
-        key = (table, tuple(there), desired, frozenset(missing) if missing else None)
-        known = self._known.get(key)
-        if known is None:
-            if not table.knows(placement for placement, _ in there):
-                return gpu_problem((table,) * (gpu.model + 1), gpu)
-            known = self._known[key] = self._work_out(table, there, desired, missing)
-        return known
-
-    def row_of(self, tables: Tables, gpus: Sequence[Gpu]) -> tuple[CardTable, ...]:
-        """The cards of a node whose models are known, healthy or not, in an order of their own."""
-        key = (tables, tuple([gpu.model for gpu in gpus]))
-        row = self._rows.get(key)
-        if row is None:
-            known = (table_for(tables, gpu) for gpu in gpus)
-            row = tuple(sorted((each for each in known if each is not None), key=lambda each: each.key))
-            self._rows[key] = row
-        return row
-
-    def _work_out(
-        self,
-        table: CardTable,
-        there: list[tuple[Placement, bool]],
-        desired: tuple[Placement, ...] | None,
-        missing: Counter[str],
-    ) -> Start:
-        observed = table.layout(placement for placement, _ in there)
-        held = table.layout(placement for placement, idle in there if not idle)
-        firm = held | {each for each in observed if missing[table.resource_at(each)]}
-        base = observed if desired is None else table.layout(desired)
-        layout = standing(table, observed, firm, base)
-        spare = layout - held
-        loose = frozenset(each for each in spare if not missing[table.resource_at(each)])
-        shape = self._shapes.of(table, layout, spare, loose, layout - observed)
-        return observed, base, held, shape, table.memory_slots - table.free_slots(held)
-
-
 Mark = tuple[int, int, int]
 
 
@@ -226,6 +171,7 @@ class Ledger:
         self.odd: set[NodeState] = set()  # nodes on which slices are spoken for: they are looked at one by one
         self.repelling: set[NodeState] = set()  # nodes with a pod that keeps others away
         self.unsettled: set[GpuState] = set()  # GPUs that are to be changed whatever is planned
+        self.ended: dict[tuple[Shape, Layout], Shape] = {}  # see `window`; the same for all plans
         self._starts = Starts(self.shapes)
         self._views: tuple[MigNodeView, ...] = ()
         self._tables: dict[int, tuple[object, Tables]] = {}  # by identity of a view's `models`
@@ -246,18 +192,23 @@ class Ledger:
         gone: list[NodeState] = []
         came: list[NodeState] = []
         nodes = self.nodes
+        managed = [view for view in views if view.managed]
+        doubled = doubled_nodes(managed)
         names: set[str] = set()
-        for view in views:
-            if not view.managed:
-                continue
+        for view in managed:
             name = view.node.name
-            names.add(name)
             before = nodes.get(name)
-            if before is not None:
-                if before.view is view:
+            if name in doubled:
+                if name in names:
                     continue
+            elif before is not None and before.view is view and before.problem is not DOUBLED_NODE:
+                names.add(name)
+                continue
+            names.add(name)
+            if before is not None:
                 gone.append(before)
-            state = nodes[name] = NodeState(view, self._tables_of(view), self._starts)
+            state = NodeState(view, self._tables_of(view), self._starts, doubled=name in doubled)
+            nodes[name] = state
             came.append(state)
         if len(names) < len(nodes):
             for name in [each for each in nodes if each not in names]:

@@ -16,6 +16,7 @@ from cdmo.model.profile import Engines, GpuModel, Profile
 Layout = frozenset[Placement]
 EMPTY: Layout = frozenset()
 
+MOST_SLOTS = 64  # of a card that is believed; today's have at most 12
 _HIGH_STARTS_FIRST = (1, 3)  # compute slices of the profiles that keep big windows whole from the high end
 
 
@@ -95,6 +96,16 @@ class CardTable:
     def knows(self, placements: Iterable[Placement]) -> bool:
         """Whether the card's table lists every one of them."""
         return all(each in self.cuts for each in placements)
+
+    def overlaps(self, placements: Iterable[Placement]) -> bool:
+        """Whether two of these known placements share a memory slot."""
+        covered = 0
+        for each in placements:
+            mask = self.cuts[each].mask
+            if covered & mask:
+                return True
+            covered |= mask
+        return False
 
     def mask(self, placements: Iterable[Placement]) -> int:
         """The memory slots that known placements cover together."""
@@ -225,12 +236,15 @@ def _all_cuts(model: GpuModel) -> dict[int, tuple[Cut, ...]]:
 
 
 def _cuts(model: GpuModel, profile: Profile) -> tuple[Cut, ...]:
-    starts = sorted(profile.starts, reverse=profile.compute_slices in _HIGH_STARTS_FIRST)
+    """A profile's placements. What makes no sense, and no driver reports, is left out."""
+    if not 0 < profile.size <= model.memory_slots <= MOST_SLOTS:
+        return ()
+    starts = sorted({each for each in profile.starts if 0 <= each <= model.memory_slots - profile.size})
+    if profile.compute_slices in _HIGH_STARTS_FIRST:
+        starts.reverse()
     slots = (1 << profile.size) - 1
     return tuple(
-        Cut(Placement(profile.id, start), profile, slots << start, rank)
-        for rank, start in enumerate(starts)
-        if profile.size > 0 and 0 <= start <= model.memory_slots - profile.size
+        Cut(Placement(profile.id, start), profile, slots << start, rank) for rank, start in enumerate(starts)
     )
 
 

@@ -68,8 +68,8 @@ class Seeker:
     def fill(self, pod: PodInfo, kind: int, count: int) -> Iterator[tuple[NodeState, Picks]]:
         """Give so many equal pods their slices, one after another, until one finds none.
 
-        The same as `seek` and `Ledger.give` for each of them, without asking again what is the same for all. There
-        must be no rules about other pods, and nowhere that a pod was tried in vain.
+        The same as `seek` and `Ledger.give` for each of them, without asking again what is the same for all: they
+        were tried in vain on the same nodes, and there are no rules about other pods.
         """
         if not self._is_plain(pod):
             for _ in range(count):
@@ -100,17 +100,13 @@ class Seeker:
             give(pod, *found)
             yield found
 
-    @property
-    def avoids(self) -> bool:
-        """Whether any pod was tried somewhere in vain."""
-        return bool(self._avoid)
-
     def _is_plain(self, pod: PodInfo) -> bool:
         """Whether nothing but cpu and the like can keep the pod from a GPU that its kind is allowed on."""
         return (
             len(pod.demand) == 1
             and pod.demand[0][1] == 1
             and not pod.host_ports
+            and not self.avoided(pod.key)
             and not self._ledger.odd
             and self._ledger.offers(pod.demand)
         )

@@ -16,7 +16,8 @@ from cdmo.planner.placement import EMPTY, CardTable, Cut, Layout
 from cdmo.planner.worth import CREATE, DESTROY, Worth
 
 Cost = tuple[int, int, int, int, int]  # compared from the left
-Parts = tuple[CardTable, Layout, Layout, Layout, Layout, int]
+Kept = tuple[tuple[Placement, tuple[Placement, ...]], ...]  # windows: what is to be cut, what has to end before
+Parts = tuple[CardTable, Layout, Layout, Layout, Layout, Kept]
 
 
 class Mode(IntEnum):
@@ -67,7 +68,7 @@ class Shape:
         # spare: of these, nobody's: a pod may be given them
         # loose: of the spare ones, those that may be destroyed
         # coming: of the layout, not yet real
-        # kept: mask of the slots that nobody may be given, because a window is kept there
+        # kept: windows in which nobody may be given anything
         bits = self.table.bits
         self.key = (
             self.table.key,
@@ -141,10 +142,10 @@ class Shape:
         return firm + self.table.most_of(profile.id, self.layout - self.loose)
 
     def nearest(self, resource: str) -> tuple[int, Cut] | None:
-        """Of the placements that cannot be had the one with the fewest slots taken by what must stay, and how many."""
+        """Of the placements that cannot be had the one with the fewest slots in the way, and how many these are."""
         if resource not in self._nearest:
             profile = self.table.profile_for(resource)
-            busy = self.table.mask(self._firm) | self.kept
+            busy = self.table.mask(self._firm) | self.table.mask(each for each, _ in self.kept)
             cuts = self.table.by_profile[profile.id] if profile is not None else ()
             free = self.table.addable(self._firm)
             found = [((cut.mask & busy).bit_count(), cut) for cut in cuts]
@@ -155,7 +156,7 @@ class Shape:
     def _reuses(self, profile_id: int) -> Iterator[Option]:
         for each in self.spare:
             cut = self.table.cuts[each]
-            if each.profile_id == profile_id and not cut.mask & self.kept:
+            if each.profile_id == profile_id and not self._in_a_window(cut):
                 loss = self._worth.loss(self._firm - {each}, cut)
                 yield Option(cut, True, loss, coming=each in self.coming)
 
@@ -167,13 +168,22 @@ class Shape:
             return
         loss, firm = self._worth.loss, self._firm
         for cut in cuts:
-            if cut.mask & self.kept:
+            if self.kept and self._in_a_window(cut):
                 continue
             if cut.placement in addable:
                 yield Option(cut, False, loss(firm, cut))
             elif self.loose:
                 for destroyed in self._ways_to_clear(cut):
                     yield Option(cut, False, loss(firm, cut), destroyed, table.mask(destroyed).bit_count())
+
+    def _in_a_window(self, cut: Cut) -> bool:
+        """Whether a slice would take slots, or engines, that a window kept here needs."""
+        for placement, ending in self.kept:
+            if cut.mask & self.table.cuts[placement].mask:
+                return True
+            if placement not in self.table.addable((self._firm - frozenset(ending)) | {cut.placement}):
+                return True
+        return False
 
     @property
     def _worth(self) -> Worth:
@@ -236,7 +246,7 @@ class Shapes:
         return len(self._known)
 
     def of(
-        self, table: CardTable, layout: Layout, spare: Layout, loose: Layout, coming: Layout, kept: int = 0
+        self, table: CardTable, layout: Layout, spare: Layout, loose: Layout, coming: Layout, kept: Kept = ()
     ) -> Shape:
         """The shape with these parts."""
         parts = (table, layout, spare, loose, coming, kept)

@@ -17,6 +17,8 @@ from cdmo.planner.placement import CardTable, Layout, table_of
 
 Tables = tuple[CardTable, ...]  # of a node, by `Gpu.model`
 
+DOUBLED_GPU = "another GPU of its node is reported under the same PCI bus id"
+DOUBLED_NODE = "another node is listed under the same name"
 FINISHED = frozenset(("Succeeded", "Failed"))  # phases in which a pod holds nothing
 
 
@@ -50,7 +52,23 @@ def gpu_problem(tables: Tables, gpu: Gpu) -> str:
         return f"its MIG mode is {gpu.mig_mode}"
     if not table.knows(each.placement for each in gpu.slices):
         return "it holds an instance that its card's profile table does not list"
+    if table.overlaps({each.placement for each in gpu.slices}):
+        return "two of its instances are reported on the same memory slots"
     return ""
+
+
+def doubled_gpus(view: MigNodeView) -> frozenset[str]:
+    """PCI bus ids that several GPUs of the node are reported under: nobody knows which of them is meant."""
+    seen = [gpu.pci_bus_id for gpu in view.gpus]
+    return frozenset(each for each in seen if seen.count(each) > 1) if len(set(seen)) < len(seen) else frozenset()
+
+
+def doubled_nodes(views: Sequence[MigNodeView]) -> frozenset[str]:
+    """Names that several managed nodes go by. The API server has each name once."""
+    names = [view.node.name for view in views]
+    if len(set(names)) == len(names):
+        return frozenset()
+    return frozenset(name for name, times in Counter(names).items() if times > 1)
 
 
 def node_problem(view: MigNodeView) -> str:
@@ -164,7 +182,12 @@ def standing(table: CardTable, observed: Layout, firm: Layout, base: Layout) -> 
     for each in sorted(base - observed):
         if each in table.addable(layout):
             layout |= {each}
-    coming = table.mask(layout - observed)
+    return adopted(table, observed, layout)
+
+
+def adopted(table: CardTable, observed: Layout, layout: Layout, windows: int = 0) -> Layout:
+    """The layout with the idle slices that nothing in it needs the room of. `windows`: slots that are to be free."""
+    coming = table.mask(layout - observed) | windows
     for each in sorted(observed - layout):
         alone = not table.cuts[each].mask & coming
         if alone and (each in table.addable(layout) or layout <= observed):

@@ -7,14 +7,14 @@ first. Since nobody new gets a place there, it only becomes emptier from one pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from cdmo.model.cluster import PodInfo
-from cdmo.model.gpu import DeviceState, Placement
+from cdmo.model.gpu import Placement
 from cdmo.planner.eligible import Bar, shortage
 from cdmo.planner.fit import Demand
-from cdmo.planner.index import Index
 from cdmo.planner.ledger import GpuState, Ledger, NodeState
 from cdmo.planner.placement import EMPTY, Cut, Layout
 from cdmo.planner.shape import Shape
@@ -38,6 +38,13 @@ class KeptWindow:
     node: NodeState
     holds: tuple[Hold, ...]
 
+    def is_clear(self) -> bool:
+        """Whether nothing has come into the window that was not there when it was chosen."""
+        return all(
+            (hold.gpu.shape.layout - hold.gpu.shape.loose) & hold.gpu.table.overlapping(hold.cut) <= hold.in_the_way
+            for hold in self.holds
+        )
+
     def keep(self, ledger: Ledger) -> None:
         """Give the window's slots to nobody. Idle slices in it go, for the scheduler would bind pods to them."""
         for hold in self.holds:
@@ -51,49 +58,72 @@ class KeptWindow:
                     shape.spare - idle,
                     shape.loose - idle,
                     shape.coming - idle,
-                    shape.kept | mask,
+                    tuple(sorted({*shape.kept, (hold.cut.placement, shape.table.ascending(hold.in_the_way))})),
                 ),
             )
 
 
-def keep_window(pod: PodInfo, kind: int, ledger: Ledger, index: Index) -> KeptWindow | None:
-    """Keep the window that will be free first, or None when the pod could not have it on any node even then."""
+def keep_window(pod: PodInfo, kind: int, ledger: Ledger, avoid: frozenset[str]) -> KeptWindow | None:
+    """Keep the window that will be free first, or None when the pod could not have it on any node even then.
+
+    avoid: names of nodes on which the pod was tried in vain.
+    """
     bit = 1 << kind
-    nodes = [node for node in ledger.in_order() if not node.problem and node.allowed & bit][:MOST_NODES]
-    found: list[tuple[int, float, str, KeptWindow]] = []
+    able = (node for node in ledger.in_order() if not node.problem and node.allowed & bit and node.name not in avoid)
+    nodes = list(islice(able, MOST_NODES))
+    fewest: int | None = None
+    ways: list[tuple[NodeState, tuple[Hold, ...]]] = []
     for node in nodes:
+        found = _fewest(pod.demand, node, ledger)
+        if found is None or (fewest is not None and found[0] > fewest):
+            continue
         lacking = shortage(pod, node.view.node, node.room)
         if lacking is not None and lacking.bar is Bar.NEVER:
             continue
-        for holds in _ways(pod.demand, node, ledger):
-            blocked = sum(hold.gpu.table.mask(hold.in_the_way).bit_count() for hold in holds)
-            found.append((blocked, _newest(node, holds), node.name, KeptWindow(node, holds)))
-    if not found:
+        if fewest is None or found[0] < fewest:
+            fewest, ways = found[0], []
+        ways += [(node, holds) for holds in found[1]]
+    if not ways:
         return None
-    window = min(found, key=lambda each: each[:3])[3]
+    node, holds = min(ways, key=lambda each: (_newest(*each), each[0].name))
+    window = KeptWindow(node, holds)
     window.keep(ledger)
     return window
 
 
-def _ways(demand: Demand, node: NodeState, ledger: Ledger) -> Iterator[tuple[Hold, ...]]:
-    """Ways to give the demand on this node once what runs there has ended: for one slice all, for several one."""
+def _fewest(demand: Demand, node: NodeState, ledger: Ledger) -> tuple[int, Sequence[tuple[Hold, ...]]] | None:
+    """The ways to give the demand on this node once what runs there has ended in which the fewest slots are busy now.
+
+    For one slice all of them are looked at, for several one.
+    """
     ended = [_once_ended(each, ledger) for each in node.gpus]
     if len(demand) == 1 and demand[0][1] == 1:
-        for gpu, shape in zip(node.gpus, ended, strict=True):
-            for option in shape.options(demand[0][0]):
-                yield (Hold(gpu, option.cut, option.destroyed),)
-        return
+        options = [shape.options(demand[0][0]) for shape in ended]
+        fewest = min((each.slots for row in options for each in row), default=None)
+        if fewest is None:
+            return None
+        return fewest, [
+            (Hold(gpu, each.cut, each.destroyed),)
+            for gpu, row in zip(node.gpus, options, strict=True)
+            for each in row
+            if each.slots == fewest
+        ]
     choice = ledger.fitter.fit(demand, ended, {}).choice
-    if choice is not None:
-        yield tuple(Hold(node.gpus[pick.gpu], pick.option.cut, pick.option.destroyed) for pick in choice.picks)
+    if choice is None:
+        return None
+    holds = tuple(Hold(node.gpus[pick.gpu], pick.option.cut, pick.option.destroyed) for pick in choice.picks)
+    return sum(pick.option.slots for pick in choice.picks), [holds]
 
 
 def _once_ended(gpu: GpuState, ledger: Ledger) -> Shape:
     """The GPU as if its busy slices could be destroyed: what a choice destroys is then what stands in the way."""
     shape = gpu.shape
-    layout = shape.layout - shape.loose
-    broken = frozenset(each.placement for each in gpu.gpu.slices if each.state is DeviceState.BROKEN)
-    return ledger.shapes.of(shape.table, layout, EMPTY, layout - broken, shape.coming & layout, shape.kept)
+    known = ledger.ended.get((shape, gpu.broken))
+    if known is None:
+        layout = shape.layout - shape.loose
+        known = ledger.shapes.of(shape.table, layout, EMPTY, layout - gpu.broken, shape.coming & layout, shape.kept)
+        ledger.ended[(shape, gpu.broken)] = known
+    return known
 
 
 def _newest(node: NodeState, holds: tuple[Hold, ...]) -> float:
