@@ -186,11 +186,15 @@ class Batch:
 
     def _place_alike(self, attempt: Attempt, pods: Sequence[int]) -> int:
         """Place pods of one sort; returns how many found a place."""
-        if self._company.any_rules:  # the labels of pods of one sort may differ
+        ruled = self._company.any_rules
+        if ruled and any(self._company.concerns(self._queue[pod]) for pod in pods):  # their labels may differ
             return next((done for done, pod in enumerate(pods) if not self._place(attempt, pod)), len(pods))
         done = 0
         for found in self._seeker.fill(self._queue[pods[0]], self.kinds[pods[0]], len(pods)):
-            attempt.given[pods[done]] = found
+            pod = pods[done]
+            attempt.given[pod] = found
+            if ruled:
+                self._company.place(self._queue[pod], found[0].name)
             done += 1
         self._spent += done
         return done

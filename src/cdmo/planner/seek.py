@@ -146,11 +146,16 @@ class Seeker:
     def _one_by_one(self, pod: PodInfo, kind: int, resource: str) -> tuple[NodeState, Picks] | None:
         """The slow way: GPUs in the order of what they cost, until the pod may run somewhere."""
         odd = next(self._by_node(pod, kind, odd_only=True), None)
+        barred: set[NodeState] = set()
         for found in self._index.in_order(kind, resource, self.mode):
             if odd is not None and odd[0] < _rank(found):
                 break
-            if self.may_run(pod, found[0].node):
-                return found[0].node, ((found[0], found[2]),)
+            node = found[0].node
+            if node in barred:
+                continue
+            if self.may_run(pod, node):
+                return node, ((found[0], found[2]),)
+            barred.add(node)
         return None if odd is None else odd[1:]
 
     def _by_node(self, pod: PodInfo, kind: int, *, odd_only: bool) -> Iterator[tuple[_Rank, NodeState, Picks]]:
