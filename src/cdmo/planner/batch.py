@@ -23,6 +23,7 @@ from cdmo.planner.window import KeptWindow
 
 EFFORT = 12_000  # placements that one plan may try in all, some 0.1 s; the first pass is always finished
 
+FEW = 16  # pods, and GPUs, for which everything is tried when nothing else helps
 TRIES = 8  # ways to place one refused pod with those ahead of it
 
 _NONE: Mapping[int, int] = MappingProxyType({})
@@ -278,7 +279,35 @@ class Batch:
             if sort is None:
                 return None
             favoured[bulk][sort] = -number - 1
-        return None
+        return self._searched([*(each for each in best.given if each < pod), pod]) if best.window is None else None
+
+    def _searched(self, pods: Sequence[int]) -> Attempt | None:
+        """Everything tried, as far as the search's budget goes: on few GPUs for few pods that are alike otherwise."""
+        kinds = {self.kinds[pod] for pod in pods}
+        demands = Counter(self._queue[pod].demand for pod in pods)
+        single = all(len(demand) == 1 and demand[0][1] == 1 for demand in demands)
+        nodes = sorted(
+            (node for kind in kinds for each in self._index.classes(kind) for node in each.nodes), key=_name
+        )
+        gpus = [gpu for node in nodes for gpu in node.gpus]
+        if len(kinds) > 1 or not single or len(pods) > FEW or len(gpus) > FEW or self._ledger.odd:
+            return None
+        self._restart()
+        asked = tuple(sorted((demand[0][0], count) for demand, count in demands.items()))
+        answer = self._ledger.fitter.fit(asked, [gpu.shape for gpu in gpus], {})
+        self._spent += answer.tried
+        if answer.choice is None:
+            return None
+        trial = Attempt()
+        left = sorted(pods, reverse=True)
+        for pick in answer.choice.picks:
+            gpu, resource = gpus[pick.gpu], pick.option.cut.profile.resource
+            pod = next(each for each in reversed(left) if self._queue[each].demand[0][0] == resource)
+            if not self._seeker.may_run(self._queue[pod], gpu.node):
+                return None
+            left.remove(pod)
+            self._give(trial, pod, gpu.node, ((gpu, pick.option),))
+        return trial
 
     def _fit_together(
         self, trial: Attempt, best: Attempt, pod: int, favoured: Mapping[int, int], *, bulk: bool
@@ -292,3 +321,7 @@ class Batch:
             and self._keep_again(trial, *best.window)
             and self._largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured, bulk=bulk)
         )
+
+
+def _name(node: NodeState) -> str:
+    return node.name
