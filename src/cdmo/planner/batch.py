@@ -23,6 +23,7 @@ from cdmo.planner.window import KeptWindow
 
 EFFORT = 12_000  # placements that one plan may try in all, some 0.1 s; the first pass is always finished
 
+ROUNDS = 4  # attempts to find how many of those ahead fit together
 FEW = 16  # pods, and GPUs, for which everything is tried when nothing else helps
 TRIES = 8  # ways to place one refused pod with those ahead of it
 
@@ -39,6 +40,7 @@ class Attempt:
     refused: list[int] = field(default_factory=list)
     window: tuple[int, KeptWindow] | None = None  # kept for which pod
     before_window: int = 0  # how many were placed before the window was kept
+    packed: bool = False  # those ahead were placed the largest first
     dead: set[int] = field(default_factory=set)  # sorts of pods for which there is no place left
 
 
@@ -79,12 +81,50 @@ class Batch:
         best = Attempt()
         if not self._homeless and self._all_might_fit() and self._largest_first(best, range(len(self._queue))):
             return best
-        self._restart()
-        best = Attempt()
-        self._in_order(best, range(len(self._queue)))
+        best = self._first_served()
         if best.given and any(self._sorts[pod] not in self._homeless for pod in best.refused):
             best = self._insisted(self._consolidated(best))
         return best
+
+    def _first_served(self) -> Attempt:
+        """Those ahead placed the largest first, as many as fit together; those behind one by one."""
+        alike = len(set(self.kinds)) == 1 and not self._company.any_rules
+        ahead = self._within(self._ledger.free_slots()) if alike and len(self._queue) > FEW else []
+        for _ in range(ROUNDS):
+            if not ahead:
+                break
+            self._restart()
+            self._seeker.mode = Mode.TIGHT
+            attempt = Attempt()
+            self._largest_first(attempt, ahead, to_the_end=True)
+            if not attempt.refused:
+                attempt.packed = True
+                self._in_order(attempt, (pod for pod in range(len(self._queue)) if pod not in attempt.given))
+                return attempt
+            # As many slots less are asked for as had no place.
+            missing = sum(self._slots(pod) for pod in attempt.refused)
+            while ahead and missing > 0:
+                missing -= self._slots(ahead.pop())
+        self._restart()
+        self._seeker.mode = self._usual
+        attempt = Attempt()
+        self._in_order(attempt, range(len(self._queue)))
+        return attempt
+
+    def _within(self, slots: int) -> list[int]:
+        """The pods at the head of the queue that ask together for no more than so many slots."""
+        found = []
+        for pod, sort in enumerate(self._sorts):
+            if sort in self._homeless:
+                continue
+            slots -= self._slots(pod)
+            if slots < 0:
+                break
+            found.append(pod)
+        return found
+
+    def _slots(self, pod: int) -> int:
+        return self._ledger.size_of(self._queue[self._examples[self._sorts[pod]]].demand)[1]
 
     def _without_a_place(self) -> frozenset[int]:
         """Sorts that find no place even with nobody served: serving the others differently does not help them."""
@@ -170,9 +210,18 @@ class Batch:
         return True
 
     def _largest_first(
-        self, attempt: Attempt, pods: Iterable[int], favoured: Mapping[int, int] = _NONE, *, bulk: bool = False
+        self,
+        attempt: Attempt,
+        pods: Iterable[int],
+        favoured: Mapping[int, int] = _NONE,
+        *,
+        bulk: bool = False,
+        to_the_end: bool = False,
     ) -> bool:
-        """Place the favoured sorts first, then the largest. False, with the pod noted, when one finds no place."""
+        """Place the favoured sorts first, then the largest. False, with the pod noted, when one finds no place.
+
+        to_the_end: go on then, and note all that find none.
+        """
         by_sort: dict[int, list[int]] = {}
         for pod in sorted(pods):
             by_sort.setdefault(self._sorts[pod], []).append(pod)
@@ -181,9 +230,10 @@ class Batch:
             alike = by_sort[sort]
             given = self._place_alike(attempt, alike)
             if given < len(alike):
-                attempt.refused.append(alike[given])
-                return False
-        return True
+                attempt.refused += alike[given:] if to_the_end else alike[given : given + 1]
+                if not to_the_end:
+                    return False
+        return not attempt.refused
 
     def _place_alike(self, attempt: Attempt, pods: Sequence[int]) -> int:
         """Place pods of one sort; returns how many found a place."""
@@ -229,7 +279,7 @@ class Batch:
 
     def _consolidated(self, best: Attempt) -> Attempt:
         """Everybody who was accepted, the largest first; then the refused ones once more."""
-        if best.window is not None or self._spent + len(best.given) > EFFORT:
+        if best.packed or best.window is not None or self._spent + len(best.given) > EFFORT:
             return best
         self._restart()
         self._seeker.mode = Mode.TIGHT

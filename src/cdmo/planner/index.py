@@ -10,7 +10,7 @@ A GPU that moves to another bucket is left in the heap of the old one and skippe
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, merge
 
 from cdmo.model.cluster import PodInfo
 from cdmo.planner.eligible import Eligibility, kind_of
@@ -57,9 +57,13 @@ class Bucket:
             self._inside.discard(gpu)
         return None
 
-    def all(self) -> list[GpuState]:
-        """Every GPU of this shape, in order."""
-        return sorted((gpu for gpu in self._inside if gpu.bucket is self), key=lambda each: each.entry[:2])
+    def in_order(self) -> Iterator[GpuState]:
+        """Every GPU of this shape, the first one first. Nearly always the caller stops soon."""
+        heap = self._heap.copy()
+        while heap:
+            gpu = heappop(heap)[3]
+            if gpu.bucket is self:
+                yield gpu
 
 
 class _Ranking:
@@ -295,8 +299,8 @@ class Index:
         for place in sorted(ranked):
             buckets = ranked[place]
             best = buckets[0].shape.best(resource, mode)
-            gpus = buckets[0].all() if len(buckets) == 1 else [gpu for bucket in buckets for gpu in bucket.all()]
+            gpus = buckets[0].in_order()
             if len(buckets) > 1:
-                gpus.sort(key=lambda each: each.entry[:2])
+                gpus = merge(*(each.in_order() for each in buckets), key=lambda each: each.entry[:2])
             if best is not None:
                 yield from ((gpu, *best) for gpu in gpus)

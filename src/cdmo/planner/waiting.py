@@ -146,7 +146,7 @@ class Explainer:
                 if near is None or gpu is None:
                     continue
                 if shortage(pod, gpu.node.view.node, gpu.node.room) is not None:
-                    gpu = next((each for each in bucket.all() if self._has_room(pod, each.node)), None)
+                    gpu = next((each for each in bucket.in_order() if self._has_room(pod, each.node)), None)
                 if gpu is not None:
                     yield _Near(near[0], gpu, near[1])
         for node in self._ledger.odd:

@@ -1,4 +1,4 @@
-"""Slices withheld from new pods, in the agent's rounds: a count that is kept low, and nothing else."""
+"""Counts kept right between changes, seen through the agent's rounds: above all of slices withheld from new pods."""
 
 from __future__ import annotations
 
