@@ -16,14 +16,17 @@ from types import MappingProxyType
 from cdmo.model.cluster import PodInfo
 from cdmo.planner.company import Company
 from cdmo.planner.index import Index
-from cdmo.planner.ledger import Ledger, NodeState
+from cdmo.planner.ledger import Ledger, Mark, NodeState
+from cdmo.planner.packing import Packing
+from cdmo.planner.placement import CardTable
 from cdmo.planner.seek import Picks, Seeker
 from cdmo.planner.shape import Mode
 from cdmo.planner.window import KeptWindow
 
-EFFORT = 12_000  # placements that one plan may try in all, some 0.1 s; the first pass is always finished
+# Placements that one plan may try in all; the first pass is always finished. In a long queue one refused pod matters
+# less, and the plan should not take much more than 0.1 s.
+EFFORT, EFFORT_FOR_MANY, MANY = 24_000, 6_000, 1_000
 
-ROUNDS = 4  # attempts to find how many of those ahead fit together
 FEW = 16  # pods, and GPUs, for which everything is tried when nothing else helps
 TRIES = 8  # ways to place one refused pod with those ahead of it
 
@@ -67,8 +70,8 @@ class Batch:
         self._may_keep = may_keep
         self._keep_window = keep_window
         self.kinds = kinds
-        self._sorts = self._numbered()  # pods of one sort differ in nothing that counts
-        self._examples = {sort: pod for pod, sort in reversed(list(enumerate(self._sorts)))}
+        self.sorts = self._numbered()  # pods of one sort differ in nothing that counts
+        self._examples = {sort: pod for pod, sort in reversed(list(enumerate(self.sorts)))}
         self._usual = seeker.mode
         self._start = ledger.mark()
         self._company_start = company.mark()
@@ -79,52 +82,61 @@ class Batch:
         """Give everybody a place who can have one; the ledger is left as the attempt says."""
         self._homeless = self._without_a_place()
         best = Attempt()
-        if not self._homeless and self._all_might_fit() and self._largest_first(best, range(len(self._queue))):
+        if (
+            not self._homeless
+            and self._all_might_fit()
+            and self.largest_first(best, range(len(self._queue)), mode=self._usual)
+        ):
             return best
         best = self._first_served()
-        if best.given and any(self._sorts[pod] not in self._homeless for pod in best.refused):
+        hopeful = any(self.sorts[pod] not in self._homeless for pod in best.refused)
+        if best.given and hopeful and not best.packed:
             best = self._insisted(self._consolidated(best))
         return best
 
     def _first_served(self) -> Attempt:
-        """Those ahead placed the largest first, as many as fit together; those behind one by one."""
-        alike = len(set(self.kinds)) == 1 and not self._company.any_rules
-        ahead = self._within(self._ledger.free_slots()) if alike and len(self._queue) > FEW else []
-        for _ in range(ROUNDS):
-            if not ahead:
-                break
-            self._restart()
-            self._seeker.mode = Mode.TIGHT
-            attempt = Attempt()
-            self._largest_first(attempt, ahead, to_the_end=True)
-            if not attempt.refused:
-                attempt.packed = True
-                self._in_order(attempt, (pod for pod in range(len(self._queue)) if pod not in attempt.given))
-                return attempt
-            # As many slots less are asked for as had no place.
-            missing = sum(self._slots(pod) for pod in attempt.refused)
-            while ahead and missing > 0:
-                missing -= self._slots(ahead.pop())
-        self._restart()
-        self._seeker.mode = self._usual
+        """As many of those ahead as fit together, the largest first; the others one by one."""
         attempt = Attempt()
-        self._in_order(attempt, range(len(self._queue)))
+        self.restart()
+        if len(set(self.kinds)) == 1 and not self._company.any_rules and len(self._queue) > FEW:
+            attempt.packed = True
+            Packing(self, attempt).pack([pod for pod, sort in enumerate(self.sorts) if sort not in self._homeless])
+        self._seeker.mode = self._usual
+        self._in_order(attempt, [pod for pod in range(len(self._queue)) if pod not in attempt.given])
         return attempt
 
-    def _within(self, slots: int) -> list[int]:
-        """The pods at the head of the queue that ask together for no more than so many slots."""
-        found = []
-        for pod, sort in enumerate(self._sorts):
-            if sort in self._homeless:
-                continue
-            slots -= self._slots(pod)
-            if slots < 0:
-                break
-            found.append(pod)
-        return found
+    def mark(self) -> Mark:
+        """A point to which `rollback` can return."""
+        return self._ledger.mark()
 
-    def _slots(self, pod: int) -> int:
-        return self._ledger.size_of(self._queue[self._examples[self._sorts[pod]]].demand)[1]
+    def new_attempt(self) -> Attempt:
+        """Nobody is served yet."""
+        return Attempt()
+
+    def repeat(self, found: Attempt, attempt: Attempt) -> None:
+        """Place what was found once more, for this attempt."""
+        for pod, (node, picks) in found.given.items():
+            self._give(attempt, pod, node, picks)
+
+    def rollback(self, mark: Mark) -> None:
+        """Take back what was placed since, for an attempt that is dropped or to be repeated."""
+        self._ledger.rollback(mark)
+
+    @property
+    def effort_left(self) -> int:
+        """How many more placements may be tried."""
+        return (EFFORT if len(self._queue) <= MANY else EFFORT_FOR_MANY) - self._spent
+
+    def free_slots(self, cards: frozenset[CardTable]) -> int:
+        """Memory slots on these cards that nobody holds."""
+        return self._ledger.free_slots_of(cards)
+
+    def cards(self, pod: int) -> frozenset[CardTable]:
+        return self._ledger.cards_of(self._queue[pod].demand)
+
+    def slots(self, pod: int) -> int:
+        """Memory slots that a pod asks for."""
+        return self._ledger.size_of(self._queue[self._examples[self.sorts[pod]]].demand)[1]
 
     def _without_a_place(self) -> frozenset[int]:
         """Sorts that find no place even with nobody served: serving the others differently does not help them."""
@@ -139,7 +151,7 @@ class Batch:
     def _all_might_fit(self) -> bool:
         """Whether so few slots are asked for that nobody may have to be refused. Then the order does not matter."""
         asked = 0
-        for sort, count in Counter(self._sorts).items():
+        for sort, count in Counter(self.sorts).items():
             asked += count * self._ledger.size_of(self._queue[self._examples[sort]].demand)[1]
         return asked <= self._ledger.free_slots()
 
@@ -171,7 +183,7 @@ class Batch:
         """Place one after another; keep a window for the first who has waited for long and finds nothing."""
         hopeless |= self._homeless
         for pod in pods:
-            sort = self._sorts[pod]
+            sort = self.sorts[pod]
             if sort not in attempt.dead and sort not in hopeless:
                 if self._place(attempt, pod):
                     continue
@@ -209,22 +221,25 @@ class Batch:
         attempt.before_window = len(attempt.given)
         return True
 
-    def _largest_first(
+    def largest_first(
         self,
         attempt: Attempt,
         pods: Iterable[int],
         favoured: Mapping[int, int] = _NONE,
         *,
-        bulk: bool = False,
+        mode: Mode = Mode.TIGHT,
         to_the_end: bool = False,
     ) -> bool:
         """Place the favoured sorts first, then the largest. False, with the pod noted, when one finds no place.
 
-        to_the_end: go on then, and note all that find none.
+        mode: what counts; with BULKY it is the bulkiest first, be it by memory or by engines. to_the_end: go on then,
+        and note all that find none.
         """
+        self._seeker.mode = mode
+        bulk = mode is Mode.BULKY
         by_sort: dict[int, list[int]] = {}
         for pod in sorted(pods):
-            by_sort.setdefault(self._sorts[pod], []).append(pod)
+            by_sort.setdefault(self.sorts[pod], []).append(pod)
         order = {sort: (favoured.get(sort, 0), self._size(self._examples[sort], bulk=bulk), sort) for sort in by_sort}
         for sort in sorted(by_sort, key=order.__getitem__):
             alike = by_sort[sort]
@@ -261,13 +276,14 @@ class Batch:
         first = self._ledger.bulk_of(demand) if bulk else longest
         return (-first, -slots, self._ledger.choice_of(demand), nodes)
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """Take back everything."""
         self._ledger.rollback(self._start)
         self._company.rollback(self._company_start)
 
     def _replay(self, attempt: Attempt) -> None:
         """Bring the ledger to where an attempt had it."""
-        self._restart()
+        self.restart()
         for number, (pod, (node, picks)) in enumerate(list(attempt.given.items())):
             if attempt.window and number == attempt.before_window:
                 attempt.window[1].keep(self._ledger)
@@ -279,12 +295,12 @@ class Batch:
 
     def _consolidated(self, best: Attempt) -> Attempt:
         """Everybody who was accepted, the largest first; then the refused ones once more."""
-        if best.packed or best.window is not None or self._spent + len(best.given) > EFFORT:
+        if best.window is not None or self.effort_left < len(best.given):
             return best
-        self._restart()
+        self.restart()
         self._seeker.mode = Mode.TIGHT
         trial = Attempt()
-        if self._largest_first(trial, best.given):
+        if self.largest_first(trial, best.given):
             self._in_order(trial, best.refused)
             return trial
         self._replay(best)
@@ -295,17 +311,18 @@ class Batch:
         hopeless = set(self._homeless)
         at_best = True
         while True:
-            pod = next((each for each in best.refused if self._sorts[each] not in hopeless), None)
-            if pod is None or self._spent + TRIES * len(self._queue) > EFFORT:
+            pod = next((each for each in best.refused if self.sorts[each] not in hopeless), None)
+            if pod is None or self.effort_left < TRIES * len(self._queue):
                 break
             at_best = False
             trial = self._together(best, pod)
             if trial is not None:
+                self._seeker.mode = self._usual
                 trial.refused = [each for each in best.refused if each < pod]
                 self._in_order(trial, range(pod + 1, len(self._queue)), frozenset(hopeless))
                 best, at_best = trial, True
             else:
-                hopeless.add(self._sorts[pod])
+                hopeless.add(self.sorts[pod])
         if not at_best:
             self._replay(best)
         return best
@@ -317,15 +334,15 @@ class Batch:
         """
         favoured: tuple[dict[int, int], dict[int, int]] = ({}, {})
         for number in range(TRIES):
-            if self._spent + len(best.given) > EFFORT:
+            if self.effort_left < len(best.given):
                 return None
-            self._restart()
+            self.restart()
             trial = Attempt()
             bulk = number % 2 == 1
-            self._seeker.mode = Mode.BULKY if bulk else Mode.TIGHT
-            if self._fit_together(trial, best, pod, favoured[bulk], bulk=bulk):
+            mode = Mode.BULKY if bulk else Mode.TIGHT
+            if self._fit_together(trial, best, pod, favoured[bulk], mode):
                 return trial
-            sort = self._sorts[trial.refused[0]] if trial.refused else None
+            sort = self.sorts[trial.refused[0]] if trial.refused else None
             if sort is None:
                 return None
             favoured[bulk][sort] = -number - 1
@@ -342,7 +359,7 @@ class Batch:
         gpus = [gpu for node in nodes for gpu in node.gpus]
         if len(kinds) > 1 or not single or len(pods) > FEW or len(gpus) > FEW or self._ledger.odd:
             return None
-        self._restart()
+        self.restart()
         asked = tuple(sorted((demand[0][0], count) for demand, count in demands.items()))
         answer = self._ledger.fitter.fit(asked, [gpu.shape for gpu in gpus], {})
         self._spent += answer.tried
@@ -359,17 +376,15 @@ class Batch:
             self._give(trial, pod, gpu.node, ((gpu, pick.option),))
         return trial
 
-    def _fit_together(
-        self, trial: Attempt, best: Attempt, pod: int, favoured: Mapping[int, int], *, bulk: bool
-    ) -> bool:
+    def _fit_together(self, trial: Attempt, best: Attempt, pod: int, favoured: Mapping[int, int], mode: Mode) -> bool:
         ahead = [each for each in best.given if each < pod]
         if best.window is None or best.window[0] >= pod:
-            return self._largest_first(trial, [*ahead, pod], favoured, bulk=bulk)
+            return self.largest_first(trial, [*ahead, pod], favoured, mode=mode)
         owner = best.window[0]
         return (
-            self._largest_first(trial, [each for each in ahead if each < owner], favoured, bulk=bulk)
+            self.largest_first(trial, [each for each in ahead if each < owner], favoured, mode=mode)
             and self._keep_again(trial, *best.window)
-            and self._largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured, bulk=bulk)
+            and self.largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured, mode=mode)
         )
 
 

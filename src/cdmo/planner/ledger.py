@@ -176,8 +176,10 @@ class Ledger:
         self._views: tuple[MigNodeView, ...] = ()
         self._tables: dict[int, tuple[object, Tables]] = {}  # by identity of a view's `models`
         self._sizes: dict[str, int] = {}  # memory slots, by resource
+        self._cards: dict[str, frozenset[CardTable]] = {}  # that can be cut into it, by resource
         self._bulks: dict[str, int] = {}  # see `bulk_of`, by resource
         self._choices: dict[str, tuple[int, int]] = {}  # see `choice_of`, by resource
+        self._free: dict[CardTable, int] = {}  # memory slots that nobody holds, by card
         self._slots = self._busy = 0  # memory slots of all GPUs that take part, and those that are held
         self._watchers: list[set[NodeState]] = []
         self._gpus: list[tuple[GpuState, Shape]] = []  # the journal: what a GPU was before
@@ -217,12 +219,13 @@ class Ledger:
         return gone, came
 
     def _note(self, gone: list[NodeState], came: list[NodeState]) -> None:
-        for state in (each for each in gone if not each.problem):
-            self._slots -= state.slots
-            self._busy -= state.busy
-        for state in (each for each in came if not each.problem):
-            self._slots += state.slots
-            self._busy += state.busy
+        for states, sign in ((gone, -1), (came, 1)):
+            for state in (each for each in states if not each.problem):
+                self._slots += sign * state.slots
+                self._busy += sign * state.busy
+                for gpu in state.gpus:
+                    free = gpu.table.memory_slots - gpu.busy
+                    self._free[gpu.table] = self._free.get(gpu.table, 0) + sign * free
         for state in gone:
             self.unsettled.difference_update(state.gpus)
             self.odd.discard(state)
@@ -242,12 +245,14 @@ class Ledger:
             cards = {id(node.tables): node.tables for node in self.nodes.values()}
             tables = {table for each in cards.values() for table in each}
             self._sizes = {}
+            self._cards = {}
             self._bulks = {}
             self._choices = {}
             for table in tables:
                 for each in table.model.profiles:
                     choice = (each.max_instances, -each.engines.decoder)
                     self._choices[each.resource] = max(choice, self._choices.get(each.resource, choice))
+                    self._cards[each.resource] = self._cards.get(each.resource, frozenset()) | {table}
                     self._bulks[each.resource] = max(table.bulk(each), self._bulks.get(each.resource, 0))
                     self._sizes[each.resource] = max(each.size, self._sizes.get(each.resource, 0))
             self.offered = frozenset(self._sizes)
@@ -322,6 +327,14 @@ class Ledger:
     def free_slots(self) -> int:
         """Memory slots of the GPUs that take part which nobody holds."""
         return self._slots - self._busy
+
+    def cards_of(self, demand: tuple[tuple[str, int], ...]) -> frozenset[CardTable]:
+        """The cards that can be cut into every profile of a demand."""
+        return frozenset.intersection(*(self._cards.get(resource, frozenset()) for resource, _ in demand))
+
+    def free_slots_of(self, cards: frozenset[CardTable]) -> int:
+        """Memory slots of such GPUs that take part and that nobody holds."""
+        return sum(self._free.get(card, 0) for card in cards)
 
     def size_of(self, demand: tuple[tuple[str, int], ...]) -> tuple[int, int]:
         """Memory slots of a demand's largest slice and of all its slices, on the card where these are the most."""
