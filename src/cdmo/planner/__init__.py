@@ -10,7 +10,8 @@ The idea, in the order in which a plan is made:
  3. `batch`     everyone else, by priority and age; when not all fit, the largest are placed first
     `seek`      one pod's place: reuse an idle slice, else create in free slots, else destroy idle slices.
                 `shape` and `placement` hold what is precomputed about cards, `fit` looks for several slices at once,
-                `eligible` and `relations` (by `company`) say where a pod may run
+                `packing` finds how many of a long queue fit together; `eligible` and `relations` (by `company`) say
+                where a pod may run
     `window`    slots kept for the oldest pod that finds no room
  4. `waiting`   whoever got nothing learns why, in a sentence (`reasons`) that a person can act on
  5. layouts that differ from what was asked of a GPU become changes

@@ -1,8 +1,9 @@
 """Serving a queue: nobody is passed over for those behind, and as many as possible are served.
 
-The pods are placed one by one in their order first. When some find no place, placing the accepted ones anew with
-the largest first often makes one. So it is tried, for the first refused pod and everybody ahead of it, whether they
-fit together that way; those behind are placed after them. A demand that failed so is not tried again in this plan.
+When everybody may fit, all are placed at once, the largest first. Else pods that may run on the same nodes are packed
+(`packing`). Where nodes or rules differ from pod to pod, they are placed one by one, the accepted ones anew with the
+largest first, and then it is tried for the first refused pod and everybody ahead of it whether they fit together that
+way; those behind are placed after them. A demand that failed so is not tried again in this plan.
 What is tried is counted, not timed: the same question gets the same answer on every machine.
 """
 
