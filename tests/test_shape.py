@@ -32,6 +32,7 @@ ELSEWHERE = {
     "model/policy": "values alone",
     "model/reasons": "values alone",
     "model/relations": "values alone",
+    "planner/attempt": "values alone",
     "model/snapshot": "values alone",
     "planner/reasons": "sentences: tests/planner/test_waiting.py",
     "version": "one value: tests/tools/test_check_changelog.py and tests/cli/test_app.py",

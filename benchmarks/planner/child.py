@@ -23,7 +23,8 @@ from benchmarks.planner.online import ended
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import Snapshot
 from cdmo.planner import Planner, plan
-from cdmo.planner.batch import Attempt, Batch
+from cdmo.planner.attempt import Attempt
+from cdmo.planner.batch import Batch
 from tests.builders import NOW
 from tests.builders import resource as named
 

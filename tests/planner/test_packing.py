@@ -9,7 +9,7 @@ import pytest
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import Snapshot
 from cdmo.planner import in_order
-from tests.builders import IDLE, NOW, a30, h100, node, pod, rtx_pro_6000, snapshot
+from tests.builders import BUS, IDLE, NOW, a30, h100, node, pod, rtx_pro_6000, snapshot
 from tests.planner.expect import planned
 from tests.planner.oracle import optimum
 
@@ -66,3 +66,25 @@ def test_cards_of_different_models_are_packed_each_by_itself() -> None:
     nodes = [node("gpu-1", [h100(), h100(), a30(), a30(), rtx_pro_6000(), rtx_pro_6000()])]
     given = [each.pod.name[:-3] for each in planned(snapshot(nodes, pods), Policy(reserve_after=1e9)).placements]
     assert (given.count("a30"), given.count("h100"), given.count("rtx")) == (4, 4, 4)
+
+
+def test_a_long_queue_keeps_out_of_the_window_of_a_pod_ahead_that_has_waited_for_long() -> None:
+    old = pod("big", "7g.80gb", created=NOW - 1000)
+    young = [pod(f"small-{number:02}", "1g.10gb", created=NOW - 50 + number) for number in range(30)]
+    nodes = [node("gpu-1", [h100({"1g.10gb@0": "ml/x"}), h100({"4g.40gb@0": "ml/y"})])]
+    answer = planned(snapshot(nodes, [*young, old]))
+    (window,) = answer.windows
+    assert (window.pod.name, window.places[0][0]) == ("big", BUS[0])
+    assert {each.slices[0].gpu for each in answer.placements} == {BUS[1]}
+    assert len(answer.placements) == 3
+
+
+def test_a_long_queue_ahead_of_a_pod_that_has_waited_for_long_is_served_before_it() -> None:
+    old = pod("big", "7g.80gb", created=NOW - 1000)
+    urgent = [pod(f"urgent-{number:02}", "1g.10gb", created=NOW - 50, priority=9) for number in range(9)]
+    late = [pod(f"late-{number:02}", "1g.10gb", created=NOW - 50) for number in range(9)]
+    nodes = [node("gpu-1", [h100({"1g.10gb@0": "ml/x"}), h100({"4g.40gb@0": "ml/y"})])]
+    answer = planned(snapshot(nodes, [*late, *urgent, old]))
+    given = {each.pod.name for each in answer.placements}
+    assert given == {each.key.name for each in urgent}
+    assert [each.pod.name for each in answer.windows] == ["big"]

@@ -31,7 +31,8 @@ from cdmo.model.gpu import PodKey
 from cdmo.model.plan import Plan, Window
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import Assignment, SliceChoice, Snapshot
-from cdmo.planner.batch import Attempt, Batch
+from cdmo.planner.attempt import Attempt
+from cdmo.planner.batch import Batch
 from cdmo.planner.company import company_of
 from cdmo.planner.index import Index
 from cdmo.planner.keep import avoided, keep_assignments

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cdmo.model.cluster import PodInfo
+from cdmo.planner.attempt import Attempt
 from cdmo.planner.company import Company
 from cdmo.planner.index import Index
 from cdmo.planner.ledger import Ledger, Mark, NodeState
@@ -34,18 +34,6 @@ TRIES = 8  # ways to place one refused pod with those ahead of it
 _NONE: Mapping[int, int] = MappingProxyType({})
 
 KeepWindow = Callable[[PodInfo, int], KeptWindow | None]
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One way to serve the queue. Pods are positions in it."""
-
-    given: dict[int, tuple[NodeState, Picks]] = field(default_factory=dict)  # in the order of placing
-    refused: list[int] = field(default_factory=list)
-    window: tuple[int, KeptWindow] | None = None  # kept for which pod
-    before_window: int = 0  # how many were placed before the window was kept
-    packed: bool = False  # those ahead were placed the largest first
-    dead: set[int] = field(default_factory=set)  # sorts of pods for which there is no place left
 
 
 class Batch:
@@ -97,22 +85,33 @@ class Batch:
 
     def _first_served(self) -> Attempt:
         """As many of those ahead as fit together, the largest first; the others one by one."""
-        attempt = Attempt()
         self.restart()
+        attempt = Attempt()
         if len(set(self.kinds)) == 1 and not self._company.any_rules and len(self._queue) > FEW:
-            attempt.packed = True
-            Packing(self, attempt).pack([pod for pod, sort in enumerate(self.sorts) if sort not in self._homeless])
+            attempt = self._packed()
         self._seeker.mode = self._usual
         self._in_order(attempt, [pod for pod in range(len(self._queue)) if pod not in attempt.given])
+        return attempt
+
+    def _packed(self) -> Attempt:
+        """As many as fit together. Those behind the first who is refused after a long wait keep out of its window."""
+        pods = [pod for pod, sort in enumerate(self.sorts) if sort not in self._homeless]
+        attempt = Attempt(packed=True)
+        Packing(self, attempt).pack(pods)
+        refused = (pod for pod in range(len(self._queue)) if pod not in attempt.given)
+        owner = next((pod for pod in refused if self._may_keep(self._queue[pod])), None)
+        if owner is None:
+            return attempt
+        self.restart()
+        attempt = Attempt(packed=True)
+        Packing(self, attempt).pack([pod for pod in pods if pod < owner])
+        self._keep(attempt, owner)
+        Packing(self, attempt).pack([pod for pod in pods if pod > owner])
         return attempt
 
     def mark(self) -> Mark:
         """A point to which `rollback` can return."""
         return self._ledger.mark()
-
-    def new_attempt(self) -> Attempt:
-        """Nobody is served yet."""
-        return Attempt()
 
     def repeat(self, found: Attempt, attempt: Attempt) -> None:
         """Place what was found once more, for this attempt."""
@@ -133,6 +132,7 @@ class Batch:
         return self._ledger.free_slots_of(cards)
 
     def cards(self, pod: int) -> frozenset[CardTable]:
+        """The card models that a pod's slices can be cut from."""
         return self._ledger.cards_of(self._queue[pod].demand)
 
     def slots(self, pod: int) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cdmo.planner.attempt import Attempt
 from cdmo.planner.placement import CardTable
 from cdmo.planner.shape import Mode
 
 if TYPE_CHECKING:
-    from cdmo.planner.batch import Attempt, Batch
+    from cdmo.planner.batch import Batch
 
 TRIES = 8  # ways to place one refused pod with those ahead of it
 
@@ -73,7 +74,7 @@ class Packing:
         guess = most
         while fits < guess < fails and batch.effort_left > 0:
             mark = batch.mark()
-            attempt = batch.new_attempt()
+            attempt = Attempt()
             whole = batch.largest_first(attempt, [*accepted, *pods[:guess]], to_the_end=True)
             batch.rollback(mark)
             if whole:
@@ -96,7 +97,7 @@ class Packing:
             if self._batch.effort_left <= 0:
                 return None
             mark = self._batch.mark()
-            attempt = self._batch.new_attempt()
+            attempt = Attempt()
             bulk = number % 2 == 1
             mode = Mode.BULKY if bulk else Mode.TIGHT
             whole = self._batch.largest_first(attempt, pods, favoured[bulk], mode=mode)
