@@ -41,6 +41,18 @@ def without_time(made: Json) -> Json:
     return {key: value for key, value in made.items() if key != "planSeconds"}
 
 
+def test_a_window_is_kept_for_an_old_pod_only_when_asked_for(tmp_path: Path) -> None:
+    busy = h100(slices={"4g.40gb@0": "ml/a", "1g.10gb@6": IDLE})
+    old = waiting("whole", "7g.80gb", created="2026-08-01T00:00:00Z")
+    (path,) = written(tmp_path, [gpu_node(), mignode("gpu-1", busy), old])
+    assert answer("-f", path)["gpus"] == []
+    kept = answer("-f", path, "--reserve-after", "60")
+    assert kept["gpus"] == [
+        {"node": "gpu-1", "gpu": BUS[0], "create": [], "destroy": [{"profileId": 19, "start": 6}]}
+    ]
+    assert "room is kept for it on node gpu-1" in kept["waiting"][0]["reason"]
+
+
 def test_json_holds_placements_changes_and_reasons_under_their_agreed_keys(tmp_path: Path) -> None:
     busy = h100(slices={"4g.40gb@0": "ml/a", "2g.20gb@4": "ml/b", "1g.10gb@6": IDLE})
     pods = [waiting("one", "1g.10gb"), waiting("three", created="2026-09-02T00:00:00Z")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import textwrap
@@ -38,6 +39,15 @@ def plan(
     ],
     more: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="More files, as after -f.")] = None,
     output: Annotated[PlanOutput, typer.Option("--output", "-o", help="Form of the answer.")] = PlanOutput.TABLE,
+    reserve_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Keep a window for the oldest pod without room that is older than this, as the controller does after "
+            "300. Left out: none, for files do not tell since when a pod has been refused.",
+        ),
+    ] = None,
 ) -> None:
     """Show which slices would be cut for the pods in files, and why others wait. Changes nothing.
 
@@ -54,7 +64,7 @@ def plan(
     paths = [*files, *(more or ())]
     if paths.count("-") > 1:
         raise typer.BadParameter("standard input (-) can be read once")
-    clock, policy = SystemClock(), Policy()
+    clock, policy = SystemClock(), Policy(reserve_after=math.inf if reserve_after is None else reserve_after)
     reading = read_snapshot(paths, clock.now(), stdin=sys.stdin.buffer, policy=policy, cards=CARDS)
     began = clock.monotonic()
     made = plan_of(reading.snapshot, policy)
