@@ -43,7 +43,7 @@ def without_time(made: Json) -> Json:
 
 def test_a_window_is_kept_for_an_old_pod_only_when_asked_for(tmp_path: Path) -> None:
     busy = h100(slices={"4g.40gb@0": "ml/a", "1g.10gb@6": IDLE})
-    old = waiting("whole", "7g.80gb", created="2026-08-01T00:00:00Z")
+    old = waiting("whole", "7g.80gb", created="2025-12-01T00:00:00Z")
     (path,) = written(tmp_path, [gpu_node(), mignode("gpu-1", busy), old])
     assert answer("-f", path)["gpus"] == []
     kept = answer("-f", path, "--reserve-after", "60")
