@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from cdmo.api.v1alpha1 import (
     EngineCounts,
@@ -45,6 +46,12 @@ def model_to_api(model: GpuModel) -> ObservedModel:
             for each in model.profiles
         ),
     )
+
+
+@lru_cache(maxsize=1024)
+def models_from_api(observed: tuple[ObservedModel, ...]) -> tuple[GpuModel, ...]:
+    """The models of a node. Nodes that report the same share them: a cluster has few sorts of nodes."""
+    return tuple(model_from_api(each) for each in observed)
 
 
 def model_from_api(observed: ObservedModel) -> GpuModel:

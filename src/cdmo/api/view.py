@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cdmo.api.convert import Layouts, gpus_from_api, layouts_from_spec, model_from_api
+from cdmo.api.convert import Layouts, gpus_from_api, layouts_from_spec, models_from_api
 from cdmo.api.v1alpha1 import MigNode, Mode
 from cdmo.errors import BadSpec
 from cdmo.model.cluster import NodeInfo, PodInfo, labelled
@@ -18,7 +18,7 @@ def view_of(node: NodeInfo, mignode: MigNode, alive: bool, bound: Iterable[PodIn
     desired, problem = _desired(mignode)
     return MigNodeView(
         node=node,
-        models=tuple(model_from_api(each) for each in mignode.status.models),
+        models=models_from_api(mignode.status.models),
         gpus=gpus_from_api(mignode),
         desired=desired,
         managed=managed,

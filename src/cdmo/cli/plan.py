@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import shutil
 import sys
@@ -44,8 +45,8 @@ def plan(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Keep a window for the oldest pod without room that is older than this, as the controller does after "
-            "300. Left out: none, for files do not tell since when a pod has been refused.",
+            help="Keep a window for the oldest pod without room that is older than this, as the controller does "
+            "after 300. Left out: none, for files do not tell since when a pod has been refused.",
         ),
     ] = None,
 ) -> None:
@@ -66,6 +67,7 @@ def plan(
         raise typer.BadParameter("standard input (-) can be read once")
     clock, policy = SystemClock(), Policy(reserve_after=math.inf if reserve_after is None else reserve_after)
     reading = read_snapshot(paths, clock.now(), stdin=sys.stdin.buffer, policy=policy, cards=CARDS)
+    gc.freeze()  # what was read lives until the end: nobody has to look through it for garbage
     began = clock.monotonic()
     made = plan_of(reading.snapshot, policy)
     seconds = clock.monotonic() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 import uuid
@@ -87,6 +88,7 @@ async def run_controller(settings: ControllerSettings, environment: Mapping[str,
         async def plan_when_leading() -> None:
             for each in (pods, nodes, mignodes, claims, volumes, classes, namespaces):
                 await each.wait_synced()
+            gc.freeze()  # the cluster as it is now mostly stays: a collection need not look through it every time
             await elector.wait_leader()
             trigger.pull()
             await loop.run()
