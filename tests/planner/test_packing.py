@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,17 @@ def queue(seed: int, pods: int) -> Snapshot:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_long_queue_is_served_as_the_exact_optimum_serves_it(seed: int) -> None:
     question = queue(seed, 45)
+    best = set(optimum(question).accepted)
+    assert {each.pod for each in planned(question, Policy(reserve_after=1e9)).placements} == best
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pods_that_need_different_amounts_of_cpu_are_packed_as_well(seed: int) -> None:
+    question = queue(seed, 45)
+    different = tuple(
+        replace(each, requests={**each.requests, "cpu": 500 + number}) for number, each in enumerate(question.pending)
+    )
+    question = replace(question, pending=different)
     best = set(optimum(question).accepted)
     assert {each.pod for each in planned(question, Policy(reserve_after=1e9)).placements} == best
 

@@ -59,7 +59,12 @@ class Batch:
         self._may_keep = may_keep
         self._keep_window = keep_window
         self.kinds = kinds
-        self.sorts = self._numbered()  # pods of one sort differ in nothing that counts
+        self.asked = _numbers((pod.demand, kind) for pod, kind in zip(queue, kinds, strict=True))
+        # Pods of one sort differ in nothing that counts.
+        self.sorts = _numbers(
+            (asked, pod.others, pod.host_ports, seeker.avoided(pod.key))
+            for pod, asked in zip(queue, self.asked, strict=True)
+        )
         self._examples = {sort: pod for pod, sort in reversed(list(enumerate(self.sorts)))}
         self._usual = seeker.mode
         self._start = ledger.mark()
@@ -156,14 +161,6 @@ class Batch:
             asked += count * self._ledger.size_of(self._queue[self._examples[sort]].demand)[1]
         return asked <= self._ledger.free_slots()
 
-    def _numbered(self) -> list[int]:
-        numbers: dict[object, int] = {}
-        found = []
-        for pod, kind in zip(self._queue, self.kinds, strict=True):
-            sort = (pod.demand, kind, pod.others, pod.host_ports, self._seeker.avoided(pod.key))
-            found.append(numbers.setdefault(sort, len(numbers)))
-        return found
-
     # --- placing ----------------------------------------------------------------------------------------------
 
     def _place(self, attempt: Attempt, pod: int) -> bool:
@@ -231,7 +228,7 @@ class Batch:
         mode: Mode = Mode.TIGHT,
         to_the_end: bool = False,
     ) -> bool:
-        """Place the favoured sorts first, then the largest. False, with the pod noted, when one finds no place.
+        """Place who asks for what is favoured, then the largest. False, with the pod noted, when one finds no place.
 
         mode: what counts; with BULKY it is the bulkiest first, be it by memory or by engines. to_the_end: go on then,
         and note all that find none.
@@ -241,7 +238,7 @@ class Batch:
         by_sort: dict[int, list[int]] = {}
         for pod in sorted(pods):
             by_sort.setdefault(self.sorts[pod], []).append(pod)
-        order = {sort: (favoured.get(sort, 0), self._size(self._examples[sort], bulk=bulk), sort) for sort in by_sort}
+        order = {sort: self._order(self._examples[sort], favoured, bulk=bulk) for sort in by_sort}
         for sort in sorted(by_sort, key=order.__getitem__):
             alike = by_sort[sort]
             given = self._place_alike(attempt, alike)
@@ -265,6 +262,9 @@ class Batch:
             done += 1
         self._spent += done
         return done
+
+    def _order(self, pod: int, favoured: Mapping[int, int], *, bulk: bool) -> tuple[object, ...]:
+        return favoured.get(self.asked[pod], 0), self._size(pod, bulk=bulk), self.sorts[pod]
 
     def _size(self, pod: int, *, bulk: bool) -> tuple[int, int, tuple[int, int], int]:
         """What is placed first: the largest slices, the most slots, those with the least to choose from.
@@ -331,7 +331,7 @@ class Batch:
     def _together(self, best: Attempt, pod: int) -> Attempt | None:
         """The pod with all that were accepted ahead of it, and with the window kept ahead of it, if they fit.
 
-        Whoever finds no place is placed earlier the next time, with all of its sort.
+        Whoever finds no place is placed earlier the next time, with all who ask for the same.
         """
         favoured: tuple[dict[int, int], dict[int, int]] = ({}, {})
         for number in range(TRIES):
@@ -343,10 +343,10 @@ class Batch:
             mode = Mode.BULKY if bulk else Mode.TIGHT
             if self._fit_together(trial, best, pod, favoured[bulk], mode):
                 return trial
-            sort = self.sorts[trial.refused[0]] if trial.refused else None
-            if sort is None:
+            if not trial.refused:
                 return None
-            favoured[bulk][sort] = -number - 1
+            asked = self.asked[trial.refused[0]]
+            favoured[bulk][asked] = -number - 1
         return self._searched([*(each for each in best.given if each < pod), pod]) if best.window is None else None
 
     def _searched(self, pods: Sequence[int]) -> Attempt | None:
@@ -387,6 +387,12 @@ class Batch:
             and self._keep_again(trial, *best.window)
             and self.largest_first(trial, [*(each for each in ahead if each > owner), pod], favoured, mode=mode)
         )
+
+
+def _numbers(values: Iterable[object]) -> list[int]:
+    """A number for each, equal for equal values, in the order in which they first come."""
+    known: dict[object, int] = {}
+    return [known.setdefault(each, len(known)) for each in values]
 
 
 def _name(node: NodeState) -> str:

@@ -2,7 +2,8 @@
 
 The order says who is accepted: a pod is, if it fits together with all that were accepted ahead of it. The question is
 asked with many at once. A head of the queue is placed the largest first; if that fails, a shorter one is tried, by as
-many pods as had no place, then by halves. Who is refused so speaks for all of its sort that come later.
+many pods as had no place, then by halves. Who is refused so speaks for all behind who ask for the same: these are
+tried one by one in the end.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Packing:
                     accepted.append(pods[0])
                     pods = pods[1:]
                 else:
-                    sort = batch.sorts[pods[0]]
-                    pods = [pod for pod in pods if batch.sorts[pod] != sort]
+                    asked = batch.asked[pods[0]]
+                    pods = [pod for pod in pods if batch.asked[pod] != asked]
         if best is not None:
             batch.repeat(best, self._attempt)
 
@@ -91,7 +92,7 @@ class Packing:
         return fits, best
 
     def _tried(self, pods: Sequence[int], tries: int) -> Attempt | None:
-        """A way to place all these pods. Who finds no place is placed earlier the next time, with all of its sort."""
+        """A way to place all these pods. Who finds no place is placed earlier the next time, with all like it."""
         favoured: tuple[dict[int, int], dict[int, int]] = ({}, {})
         for number in range(tries):
             if self._batch.effort_left <= 0:
@@ -104,5 +105,5 @@ class Packing:
             self._batch.rollback(mark)
             if whole:
                 return attempt
-            favoured[bulk][self._batch.sorts[attempt.refused[0]]] = -number - 1
+            favoured[bulk][self._batch.asked[attempt.refused[0]]] = -number - 1
         return None
