@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cdmo.model.gpu import Placement
 from cdmo.model.snapshot import Snapshot
-from cdmo.planner import in_order, plan
+from cdmo.planner import Planner, in_order, plan
 from cdmo.planner.placement import CardTable, Layout, table_of
 from tests.builders import CARDS, IDLE, Card, card, node, pod, resource, snapshot
 from tests.planner.expect import POLICY, published, sound
@@ -21,6 +21,14 @@ EXAMPLES = examples(60)
 @given(snapshots())
 def test_no_plan_breaks_a_rule_or_is_refused_by_a_card(question: Snapshot) -> None:
     sound(question, plan(question, POLICY))
+
+
+@EXAMPLES
+@given(snapshots())
+def test_a_planner_that_got_to_know_the_nodes_before_answers_the_same(question: Snapshot) -> None:
+    planner = Planner()
+    planner.learn(question.nodes)
+    assert planner.plan_once(question, POLICY) == plan(question, POLICY)
 
 
 @EXAMPLES

@@ -58,7 +58,7 @@ def plan(
     """
     from cdmo.kube.objects import read_snapshot
     from cdmo.model.policy import Policy
-    from cdmo.planner import plan as plan_of
+    from cdmo.planner import Planner
     from cdmo.runtime.clock import SystemClock
     from cdmo.simulation.cards import CARDS
 
@@ -67,9 +67,11 @@ def plan(
         raise typer.BadParameter("standard input (-) can be read once")
     clock, policy = SystemClock(), Policy(reserve_after=math.inf if reserve_after is None else reserve_after)
     reading = read_snapshot(paths, clock.now(), stdin=sys.stdin.buffer, policy=policy, cards=CARDS)
+    planner = Planner()
+    planner.learn(reading.snapshot.nodes)  # as the controller's does while nodes come in
     gc.freeze()  # what was read lives until the end: nobody has to look through it for garbage
     began = clock.monotonic()
-    made = plan_of(reading.snapshot, policy)
+    made = planner.plan_once(reading.snapshot, policy)
     seconds = clock.monotonic() - began
     match output:
         case PlanOutput.JSON:

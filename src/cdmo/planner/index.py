@@ -201,6 +201,12 @@ class Index:
         if came or gone:
             self._by_kind.clear()
 
+    def rank(self, resources: Iterable[str], mode: Mode) -> None:
+        """Work out where a slice of each resource is the cheapest, before anybody asks."""
+        for node_class in self._classes.values():
+            for resource in resources:
+                node_class.top((resource, mode))
+
     def learn(self, pods: Sequence[PodInfo]) -> list[int]:
         """The number of each pod's kind; new kinds are judged on every node."""
         numbers = self._numbers(pods)
