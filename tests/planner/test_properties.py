@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cdmo.model.gpu import Placement
@@ -51,6 +51,8 @@ def test_the_order_of_the_question_does_not_change_a_byte_of_the_answer(data: st
 @given(snapshots())
 def test_a_plan_that_was_published_is_kept_in_the_next_round(question: Snapshot) -> None:
     first = plan(question, POLICY)
+    # A window for several slices is looked for greedily: what the plan itself has placed may move it (design/0003).
+    assume(all(len(each.places) == 1 for each in first.windows))
     second = plan(published(question, first), POLICY)
     assert second.changes == ()
     assert second.placements == first.placements
