@@ -18,7 +18,7 @@ from cdmo.planner.attempt import Attempt
 from cdmo.planner.company import Company
 from cdmo.planner.index import Index
 from cdmo.planner.ledger import Ledger, Mark, NodeState
-from cdmo.planner.packing import Packing
+from cdmo.planner.packing import TRIES, Packing, first_that_fits
 from cdmo.planner.placement import CardTable
 from cdmo.planner.seek import Picks, Seeker
 from cdmo.planner.shape import Mode
@@ -29,7 +29,6 @@ from cdmo.planner.window import KeptWindow
 EFFORT, EFFORT_FOR_MANY, MANY = 24_000, 6_000, 1_000
 
 FEW = 16  # pods, and GPUs, for which everything is tried when nothing else helps
-TRIES = 8  # ways to place one refused pod with those ahead of it
 
 _NONE: Mapping[int, int] = MappingProxyType({})
 
@@ -156,9 +155,7 @@ class Batch:
 
     def _all_might_fit(self) -> bool:
         """Whether so few slots are asked for that nobody may have to be refused. Then the order does not matter."""
-        asked = 0
-        for sort, count in Counter(self.sorts).items():
-            asked += count * self._ledger.size_of(self._queue[self._examples[sort]].demand)[1]
+        asked = sum(count * self.slots(self._examples[sort]) for sort, count in Counter(self.sorts).items())
         return asked <= self._ledger.free_slots()
 
     # --- placing ----------------------------------------------------------------------------------------------
@@ -205,16 +202,16 @@ class Batch:
 
     def _keep(self, attempt: Attempt, pod: int) -> bool:
         window = self._keep_window(self._queue[pod], self.kinds[pod])
-        if window is not None:
-            attempt.window = (pod, window)
-            attempt.before_window = len(attempt.given)
-        return window is not None
+        return window is not None and self._kept(attempt, pod, window)
 
     def _keep_again(self, attempt: Attempt, pod: int, window: KeptWindow) -> bool:
         """Keep the same window if it is still to be had, else another."""
         if not window.is_clear():
             return self._keep(attempt, pod)
         window.keep(self._ledger)
+        return self._kept(attempt, pod, window)
+
+    def _kept(self, attempt: Attempt, pod: int, window: KeptWindow) -> bool:
         attempt.window = (pod, window)
         attempt.before_window = len(attempt.given)
         return True
@@ -329,25 +326,19 @@ class Batch:
         return best
 
     def _together(self, best: Attempt, pod: int) -> Attempt | None:
-        """The pod with all that were accepted ahead of it, and with the window kept ahead of it, if they fit.
+        """The pod with all that were accepted ahead of it, and with the window kept ahead of it, if they fit."""
 
-        Whoever finds no place is placed earlier the next time, with all who ask for the same.
-        """
-        favoured: tuple[dict[int, int], dict[int, int]] = ({}, {})
-        for number in range(TRIES):
+        def once(favoured: Mapping[int, int], mode: Mode) -> tuple[Attempt, bool] | None:
             if self.effort_left < len(best.given):
                 return None
             self.restart()
             trial = Attempt()
-            bulk = number % 2 == 1
-            mode = Mode.BULKY if bulk else Mode.TIGHT
-            if self._fit_together(trial, best, pod, favoured[bulk], mode):
-                return trial
-            if not trial.refused:
-                return None
-            asked = self.asked[trial.refused[0]]
-            favoured[bulk][asked] = -number - 1
-        return self._searched([*(each for each in best.given if each < pod), pod]) if best.window is None else None
+            return trial, self._fit_together(trial, best, pod, favoured, mode)
+
+        found = first_that_fits(once, self.asked)
+        if found is None and best.window is None and self.effort_left >= len(best.given):
+            return self._searched([*(each for each in best.given if each < pod), pod])
+        return found
 
     def _searched(self, pods: Sequence[int]) -> Attempt | None:
         """Everything tried, as far as the search's budget goes: on few GPUs for few pods that are alike otherwise."""

@@ -8,7 +8,7 @@ tried one by one in the end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cdmo.planner.attempt import Attempt
@@ -48,7 +48,7 @@ class Packing:
             accepted += pods[:fitting]
             pods = pods[fitting:]
             if pods and batch.effort_left > 0:
-                found = self._tried([*accepted, pods[0]], TRIES) if most > fitting else None
+                found = self._tried([*accepted, pods[0]]) if most > fitting else None
                 if found is not None:
                     best = found
                     accepted.append(pods[0])
@@ -91,19 +91,41 @@ class Packing:
                 guess = max(shorter, (fits + fails) // 2)
         return fits, best
 
-    def _tried(self, pods: Sequence[int], tries: int) -> Attempt | None:
-        """A way to place all these pods. Who finds no place is placed earlier the next time, with all like it."""
-        favoured: tuple[dict[int, int], dict[int, int]] = ({}, {})
-        for number in range(tries):
-            if self._batch.effort_left <= 0:
+    def _tried(self, pods: Sequence[int]) -> Attempt | None:
+        """A way to place all these pods."""
+        batch = self._batch
+
+        def once(favoured: Mapping[int, int], mode: Mode) -> tuple[Attempt, bool] | None:
+            if batch.effort_left <= 0:
                 return None
-            mark = self._batch.mark()
+            mark = batch.mark()
             attempt = Attempt()
-            bulk = number % 2 == 1
-            mode = Mode.BULKY if bulk else Mode.TIGHT
-            whole = self._batch.largest_first(attempt, pods, favoured[bulk], mode=mode)
-            self._batch.rollback(mark)
-            if whole:
-                return attempt
-            favoured[bulk][self._batch.asked[attempt.refused[0]]] = -number - 1
-        return None
+            whole = batch.largest_first(attempt, pods, favoured, mode=mode)
+            batch.rollback(mark)
+            return attempt, whole
+
+        return first_that_fits(once, batch.asked)
+
+
+# Tries once, with favours by what is asked and with what counts; None when that must not be tried any more.
+Once = Callable[[Mapping[int, int], Mode], tuple[Attempt, bool] | None]
+
+
+def first_that_fits(once: Once, asked: Sequence[int]) -> Attempt | None:
+    """The first of several ways to place the same pods in which all find a place.
+
+    Whoever finds none is placed earlier the next time, with all who ask for the same. By size and by bulk in turns.
+    """
+    favoured: dict[Mode, dict[int, int]] = {Mode.TIGHT: {}, Mode.BULKY: {}}
+    for number in range(TRIES):
+        mode = Mode.BULKY if number % 2 else Mode.TIGHT
+        found = once(favoured[mode], mode)
+        if found is None:
+            return None
+        attempt, whole = found
+        if whole:
+            return attempt
+        if not attempt.refused:
+            return None
+        favoured[mode][asked[attempt.refused[0]]] = -number - 1
+    return None
