@@ -2,12 +2,15 @@
 # Go are found on this machine or taken from wheels by what needs them.
 PYTHON ?= python3
 ARGS ?=
+INPUTS ?= 100000
+MINUTES ?= 5
+SEED ?= 1
 RUN := .venv/bin
 CRD := deploy/crds/mignodes.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-lint check-types check-imports check-generated check-files bench crd \
-	requirements clean
+.PHONY: help setup demo test e2e chaos fuzz check check-lint check-types check-imports check-generated check-files \
+	bench crd requirements clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -20,6 +23,15 @@ demo: setup ## Watch slices being cut: a real control plane, simulated GPUs (ARG
 
 test: setup ## Run the tests (ARGS="-k fence", ARGS="-m 'not cluster'")
 	@$(RUN)/python -m pytest $(ARGS)
+
+e2e: setup ## The end-to-end tests on a real kubelet; Linux, root (ARGS="--kubernetes=1.34.4", docs/end-to-end.md)
+	@$(RUN)/python -m pytest tests/real_node tests/end_to_end --node=real $(ARGS)
+
+chaos: setup ## Faults without end while pods come and go (SEED=1 MINUTES=5, ARGS="--pods 10000", docs/chaos.md)
+	@$(RUN)/python -m cdmo_harness.chaos --seed $(SEED) --minutes $(MINUTES) $(ARGS)
+
+fuzz: setup ## Hostile input for every reader (INPUTS=100000 SEED=1, ARGS="--only plan,spec")
+	@$(RUN)/python -m tests.fuzz --inputs $(INPUTS) --seed $(SEED) $(ARGS)
 
 check: check-lint check-types check-imports check-generated check-files ## Everything CI asks besides the tests
 
@@ -38,6 +50,7 @@ check-generated: setup ## Generated files are what their sources make
 	@$(RUN)/python -m cdmo.api.schema --check $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py --check
 	@$(RUN)/python tools/generate_cards.py --check
+	@$(RUN)/python -m tools.generate_access --check
 
 check-files: setup ## File sizes, the changelog's version, nothing of one machine in any file
 	@$(RUN)/python -m tools.check_file_size
@@ -47,10 +60,11 @@ check-files: setup ## File sizes, the changelog's version, nothing of one machin
 bench: setup ## Run the benchmarks against their recorded bounds
 	@$(RUN)/python -m pytest benchmarks $(ARGS)
 
-crd: setup ## Write again what is generated: the CRD, the gRPC modules and the card tables
+crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables, table of rights
 	@$(RUN)/python -m cdmo.api.schema --write $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py
 	@$(RUN)/python tools/generate_cards.py
+	@$(RUN)/python -m tools.generate_access --write
 
 requirements: ## Pin the dependencies again (ARGS=--upgrade for newer ones); needs a package registry
 	@$(PYTHON) tools/pin_requirements.py $(ARGS)

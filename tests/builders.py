@@ -30,6 +30,7 @@ from cdmo.model.snapshot import Assignment, Host, MigNodeView, SliceChoice, Snap
 IDLE = DeviceState.IDLE
 IN_USE = DeviceState.IN_USE  # by a process that no pod is known for; name a pod to say who
 BROKEN = DeviceState.BROKEN
+UNHEALTHY = DeviceState.UNHEALTHY
 
 NAMESPACE = "ml"
 NOW = 1_790_000_000.0  # unix seconds
@@ -224,6 +225,7 @@ def node(
     managed: bool = True,
     alive: bool = True,
     problem: str = "",
+    out_of_reach: Mapping[str, int] | None = None,
 ) -> MigNodeView:
     """A managed node with room for 110 pods, 64 cpus and 512 GiB; `allocatable` changes or adds to that."""
     models = tuple(dict.fromkeys(each.model for each in gpus))
@@ -249,6 +251,7 @@ def node(
         managed=managed,
         alive=alive,
         problem=problem,
+        out_of_reach={resource(profile): count for profile, count in (out_of_reach or {}).items()},
     )
 
 

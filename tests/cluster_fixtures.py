@@ -28,9 +28,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     capture = session.config.pluginmanager.getplugin("capturemanager")
     visible = capture.global_and_fixture_disabled() if capture is not None else nullcontext()
     with visible, show_progress(Console(stderr=True)) as progress:
-        components = (*CONTROL_PLANE, Component.KUBECTL)
+        components = [*CONTROL_PLANE, Component.KUBECTL]
+        if session.config.getoption("node") == "real":
+            components.append(Component.KUBELET)
         try:
-            found = find_binaries(components, environment=os.environ, progress=progress)
+            found = find_binaries(
+                components,
+                environment=os.environ,
+                progress=progress,
+                kubernetes=session.config.getoption("kubernetes"),
+            )
         except BinariesError as error:
             # A test session cannot do without; as a usage error it ends with these lines, not a traceback.
             raise pytest.UsageError(f"{error}\nhint: {error.hint}") from error

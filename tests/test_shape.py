@@ -22,7 +22,6 @@ ELSEWHERE = {
     "cli/crd": "the verb: tests/cli/test_app.py",
     "cli/discover": "the verb: tests/cli/test_app.py and tests/hardware/test_discovery.py",
     "hardware/port": "protocols: tests/contract hold both sides to them",
-    "hardware/nvml_values": "small readers behind tests/hardware/test_nvml.py",
     "kube/client": "wiring of kube's parts: tests/kube/test_contract_*.py and tests/end_to_end use it",
     "kube/port": "protocols: tests/kube/test_contract_*.py hold the adapters to them",
     "kubelet/hold": "how the plugin is held: tests/kubelet/test_reload.py and test_deviceplugin.py",

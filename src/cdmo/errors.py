@@ -14,6 +14,7 @@
     │   └── Expired              the resource version is too old: list again              (retryable)
     ├── HardwareError            NVML, in MIG's words (hardware/port.py explains each)
     │   ├── DriverUnavailable    library missing, unreadable or driver not loaded         (retryable)
+    │   ├── DriverHung           a call did not return: no other is made until it does     (retryable)
     │   ├── LibraryMismatch      the driver was replaced under us: this process must restart
     │   ├── InUse                something holds the instance or the GPU                  (retryable)
     │   ├── NoRoom               the placement, profile or engine is taken
@@ -30,6 +31,7 @@
     └── ChangeStopped            a change to a node was stopped before it could do harm
         ├── GuardRefused         what would be destroyed is, or may be, in use
         ├── FenceLapsed          binds were possible while they must not be
+        ├── ChangeStuck          a phase of a change took longer than it ever should       (retryable)
         └── JournalUnwritable    without a journal nothing is changed
 
 Library errors are chained (`raise … from error`) and never leave the port that met them.
@@ -39,15 +41,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from cdmo.text import sentence
+
 
 class CdmoError(Exception):
-    """The root. `str(error)` is one sentence for people; `hint` says what to do, or is empty."""
+    """The root. `str(error)` is one sentence for people; `hint` says what to do, or is empty. Both are one printable
+    line, whatever others said in them."""
 
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(sentence(message))
+        self.hint = sentence(hint)
 
 
 class BadInput(CdmoError):
@@ -110,6 +115,12 @@ class HardwareError(CdmoError):
 
 class DriverUnavailable(HardwareError):
     """The library is missing or unreadable, or the driver is not loaded (yet)."""
+
+    retryable = True
+
+
+class DriverHung(HardwareError):
+    """A call into the driver did not return in time. Nobody knows what it did or will still do."""
 
     retryable = True
 
@@ -182,6 +193,12 @@ class GuardRefused(ChangeStopped):
 
 class FenceLapsed(ChangeStopped):
     """Binds to the node were possible while they must not be."""
+
+
+class ChangeStuck(ChangeStopped):
+    """A phase of a change took longer than it ever should, and was given up."""
+
+    retryable = True
 
 
 class JournalUnwritable(ChangeStopped):

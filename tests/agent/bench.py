@@ -9,11 +9,16 @@ from pathlib import Path
 from msgspec.structs import replace as changed
 
 from cdmo.agent.loop import AgentLoop, LoopSettings
+from cdmo.agent.lost_modes import LostModes
+from cdmo.agent.metrics import AgentMetrics
 from cdmo.agent.observe import Observer
+from cdmo.agent.status import Heart, StatusKeeper
+from cdmo.agent.watch import ChangeWatch
 from cdmo.api.convert import layouts_to_spec
 from cdmo.api.v1alpha1 import Condition, Metadata, MigNode, MigNodeSpec, MigNodeStatus, Mode
 from cdmo.model.cluster import NodeInfo
 from cdmo.model.gpu import Placement
+from cdmo.runtime.pulse import Pulse
 from tests.agent.nodes import BUS, Rig
 from tests.fakes.mignodes import FakeMigNodes, RememberedEvents
 
@@ -23,8 +28,11 @@ NAME = "gpu-1"
 class AgentBench:
     """The loop under test. Its mirrors follow the API server unless `lagging_node` holds an older Node."""
 
-    def __init__(self, folder: Path, *slices: Placement, status: MigNodeStatus | None = None) -> None:
-        self.rig = Rig(folder, *slices)
+    def __init__(
+        self, folder: Path, *slices: Placement, status: MigNodeStatus | None = None, driver_limit: float = 10.0
+    ) -> None:
+        self.rig = Rig(folder, *slices, driver_limit=driver_limit)
+        self._folder = folder
         self.node = self.rig.node
         self.gpus = self.rig.gpus
         self.clock = self.rig.clock
@@ -37,18 +45,36 @@ class AgentBench:
 
     def new_agent(self) -> AgentLoop:
         """Another agent for the same node, as after a restart."""
+        clock = self.clock
+        self.metrics = AgentMetrics()
+        self.pulse = Pulse(clock, 240.0)
+        self.keeper = StatusKeeper(NAME, self.api, clock, 10.0)
+        self.watch = ChangeWatch(self.rig.progress, clock, self.rig.limits, self.metrics.phase_ended)
+        self.rig.change = self.rig.new_change(self.watch)
+        self.heart = Heart(
+            self.keeper,
+            self.pulse,
+            self.watch,
+            sink=self.events,
+            node=lambda: self.node.info,
+            clock=clock,
+            pause=2.0,
+        )
         self.loop = AgentLoop(
-            NAME,
             mirror=lambda: (self.lagging_node or self.node.info, self.api.nodes.get(NAME)),
             pods_here=lambda: tuple(each for each in self.node.pods.values() if each.node_name == NAME),
             observer=Observer(self.gpus, self.node, self.rig.worker, lambda: tuple(self.node.pods.values())),
             pods=self.node,
             change=self.rig.change,
+            watch=self.watch,
             journal=self.rig.journal,
-            mignodes=self.api,
+            lost_modes=LostModes(self._folder / "lost-modes.json"),
+            status=self.keeper,
             events=self.events,
+            metrics=self.metrics,
+            pulse=self.pulse,
             boot_id=lambda: self.boot_id,
-            clock=self.clock,
+            clock=clock,
             settings=self.settings,
         )
         return self.loop

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cdmo.agent.apply import Applier
-from cdmo.agent.change import NodeChange, Phase, QuietLimits
+from cdmo.agent.change import PHASE_LIMITS, NodeChange, Phase, Progress, QuietLimits
 from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.agent.journal import Journal
 from cdmo.agent.observe import Observation, Observer
 from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import DeviceState, Placement, PodKey
+from cdmo.runtime.clock import SystemClock
 from cdmo.runtime.worker import Worker
 from tests.fakes.clock import HastyClock
 from tests.fakes.hardware import FakeGpus, fake_gpus
@@ -47,30 +48,39 @@ class NoDeviceNodes:
 class Rig:
     """One H100 with MIG on, its node, and the change under test."""
 
-    def __init__(self, folder: Path, *slices: Placement) -> None:
+    def __init__(self, folder: Path, *slices: Placement, driver_limit: float = 10.0) -> None:
+        """driver_limit: seconds after which a driver call is given up."""
         self.gpus: FakeGpus = fake_gpus("H100-SXM5-80GB")
         self.uuids: dict[Placement, str] = {}
         for placement in slices:
             self.uuids[placement] = self.gpus.create(BUS, placement).device_uuid
         self.node = FakeNode(self.gpus)
         self.clock = HastyClock()
-        self.worker = Worker("nvml")
+        self.driver_limit = driver_limit
+        self.late: list[bool] = []  # of each driver call that came back, whether it had been given up
+        self.worker = Worker("nvml", SystemClock(), driver_limit, self.late.append)
+        self.limits = dict(PHASE_LIMITS)
         self.progress = Recorded()
         self.device_nodes = NoDeviceNodes()
         self.journal = Journal(folder / "journal.json")
-        observer = Observer(self.gpus, self.node, self.worker, lambda: tuple(self.node.pods.values()))
+        self.observer = Observer(self.gpus, self.node, self.worker, lambda: tuple(self.node.pods.values()))
         self.fence = Fence(self.node, self.node.name, self.clock, FenceLimits())
-        self.change = NodeChange(
+        self.change = self.new_change(self.progress)
+
+    def new_change(self, progress: Progress) -> NodeChange:
+        """The change under test, which tells `progress` where it is."""
+        return NodeChange(
             self.node.name,
             fence=self.fence,
             api=self.node,
-            observer=observer,
-            applier=Applier(self.gpus, self.gpus, self.device_nodes, self.worker),
+            observer=self.observer,
+            applier=Applier(self.gpus, self.gpus, self.device_nodes, self.worker, self.driver_limit),
             plugin=self.node,
             journal=self.journal,
             clock=self.clock,
-            progress=self.progress,
+            progress=progress,
             quiet=QuietLimits(),
+            limits=self.limits,
         )
 
     def layout(self) -> set[Placement]:

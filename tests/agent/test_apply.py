@@ -11,6 +11,7 @@ from cdmo.agent.apply import Applier
 from cdmo.agent.steps import Action, Step
 from cdmo.errors import DriverFault, GpuLost, InUse, NoRoom, NotThere
 from cdmo.model.gpu import MigMode, Placement
+from cdmo.runtime.clock import SystemClock
 from cdmo.runtime.worker import Worker
 from tests.agent.nodes import BUS, SEVEN, THREE_HIGH, THREE_LOW, NoDeviceNodes
 from tests.fakes.hardware import FakeGpus, fake_gpus
@@ -24,7 +25,7 @@ class Bench:
 
     @property
     def applier(self) -> Applier:
-        return Applier(self.gpus, self.gpus, self.nodes, self.worker)
+        return Applier(self.gpus, self.gpus, self.nodes, self.worker, 5.0)
 
     def layout(self) -> set[Placement]:
         return {each.placement for gpu in self.gpus.read().gpus for each in gpu.instances}
@@ -32,7 +33,7 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    worker = Worker("nvml")
+    worker = Worker("nvml", SystemClock(), 5.0, lambda _: None)
     yield Bench(worker)
     worker.close()
 

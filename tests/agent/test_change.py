@@ -52,6 +52,19 @@ async def test_capacity_is_published_after_the_kubelet_lists_the_devices_and_ins
     assert calls.index("reload") < calls.index("set_capacity") < calls.index("unfence")
 
 
+async def test_a_report_of_the_kubelet_that_comes_late_is_put_right_before_the_fence_falls(rig: Rig) -> None:
+    def kubelet_reports(call: str) -> None:
+        if call == "probe" and "set_capacity" in rig.node.calls and rig.node.calls.count("set_capacity") == 1:
+            stale = {**rig.node.info.allocatable, THREE: 7}
+            rig.node.info = replace(rig.node.info, allocatable=stale)
+
+    rig.node.on_call = kubelet_reports
+    outcome = await run(rig, THREE_LOW, THREE_HIGH)
+    assert outcome.result is Result.APPLIED
+    assert rig.node.calls.count("set_capacity") == 2
+    assert rig.node.info.allocatable[THREE] == 2
+
+
 async def test_what_is_withheld_is_kept_back_from_the_first_moment_after_the_change(tmp_path: Path) -> None:
     rig = Rig(tmp_path, THREE_LOW, SMALL_HIGH)
     rig.node.admit(pod("train", {THREE: 1}), {THREE: [rig.uuids[THREE_LOW]]})

@@ -9,7 +9,7 @@ import pytest
 from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.errors import ClusterUnavailable, Denied, FenceLapsed
 from cdmo.model.cluster import carries_fence
-from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
+from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from tests.fakes.clock import HastyClock
 from tests.fakes.hardware import fake_gpus
 from tests.fakes.node import FakeNode
@@ -98,6 +98,51 @@ async def test_a_fence_that_somebody_removed_is_found_out(node: FakeNode, fence:
     with pytest.raises(FenceLapsed, match="bindings to node gpu-1 were possible") as raised:
         await fence.verify()
     assert FENCE_LABEL in raised.value.hint
+
+
+async def test_a_refusal_because_of_an_earlier_fence_proves_nothing(node: FakeNode, fence: Fence) -> None:
+    """That API server will hear of the earlier fence's end next, and let a binding through."""
+    node.server_lags["https://two"] = 1
+    with pytest.raises(FenceLapsed, match="not live after .* at API server https://two"):
+        await fence.raise_()
+    node.server_lags.clear()
+    await fence.raise_()
+
+
+async def test_from_the_first_touch_on_only_the_agent_may_lift_it(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    await fence.commit()
+    assert node.info.labels[FENCE_LABEL] == FENCE_CHANGING
+    await fence.verify()
+    assert not await node.take_off("gpu-1", FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT)
+    await fence.lower()
+    assert not carries_fence(node.info)
+
+
+async def test_an_agent_that_finds_its_fence_lifted_before_it_touches_anything_stops(
+    node: FakeNode, fence: Fence
+) -> None:
+    await fence.raise_()
+    assert await node.take_off("gpu-1", FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT)
+    with pytest.raises(FenceLapsed, match="lifted before anything was changed"):
+        await fence.commit()
+
+
+@pytest.mark.parametrize("value", [FENCE_VALUE, FENCE_CHANGING])
+async def test_a_fence_without_its_taint_is_not_relied_on(node: FakeNode, fence: Fence, value: str) -> None:
+    """A scheduler that never heard of the taint may still count with what there was before."""
+    await fence.raise_()
+    await node.set_labels("gpu-1", {FENCE_LABEL: value})
+    await node.remove_taint("gpu-1", REPARTITIONING_TAINT)
+    with pytest.raises(FenceLapsed, match="lifted before anything was changed"):
+        await fence.commit()
+
+
+async def test_the_fence_of_an_interrupted_change_is_taken_over_as_it_is(node: FakeNode, fence: Fence) -> None:
+    await node.set_labels("gpu-1", {FENCE_LABEL: FENCE_CHANGING})
+    await fence.raise_()
+    assert node.info.labels[FENCE_LABEL] == FENCE_CHANGING
+    await fence.commit()
 
 
 async def test_it_comes_down_label_first_and_is_proved_gone_before_the_taint_goes(

@@ -11,7 +11,14 @@ from cdmo.agent.steps import Action, Step
 from cdmo.errors import ClusterUnavailable, DriverUnavailable
 from cdmo.model.cluster import carries_fence
 from cdmo.model.gpu import MigMode, Placement
-from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
+from cdmo.model.names import (
+    FENCE_CHANGING,
+    FENCE_LABEL,
+    FENCE_VALUE,
+    PARTITIONING_LABEL,
+    PARTITIONING_VALUE,
+    REPARTITIONING_TAINT,
+)
 from cdmo.model.reasons import EventReason
 from tests.agent.bench import NAME, AgentBench
 from tests.agent.nodes import BUS, SEVEN, THREE, THREE_HIGH, THREE_LOW, pod
@@ -55,6 +62,24 @@ async def test_a_half_made_instance_of_the_journal_is_made_anew(bench: AgentBenc
     assert not bench.gpus.gpu(BUS).hollow
 
 
+async def test_a_half_made_instance_that_had_to_be_left_at_first_is_made_anew_later(bench: AgentBench) -> None:
+    await bench.round()
+    made = bench.gpus.create(BUS, THREE_HIGH)
+    bench.gpus.gpu(BUS).hollow.add(made.id)
+    bench.want(THREE_LOW, THREE_HIGH)
+    bench.rig.journal.write((Step(Action.CREATE, BUS, THREE_HIGH),), "boot-1")
+    bench.label()  # nothing is cut or destroyed without the label, but what was interrupted is ended
+    bench.new_agent()
+    await bench.run_until_reported()
+    assert bench.rig.journal.read() is None
+    assert bench.gpus.gpu(BUS).hollow == {made.id}
+    bench.label(**{PARTITIONING_LABEL: PARTITIONING_VALUE})
+    for _ in range(5):
+        await bench.round(after=2.0)
+    assert bench.rig.layout() == {THREE_LOW, THREE_HIGH}
+    assert not bench.gpus.gpu(BUS).hollow
+
+
 async def test_a_broken_instance_that_is_not_of_the_journal_is_left_alone(bench: AgentBench) -> None:
     made = bench.gpus.create(BUS, THREE_HIGH)
     bench.gpus.gpu(BUS).hollow.add(made.id)
@@ -77,6 +102,22 @@ async def test_a_fence_without_a_journal_is_lowered_although_the_driver_does_not
     await bench.round()
     assert not carries_fence(bench.node.info)
     assert bench.condition().reason == "DriverUnavailable"
+
+
+async def test_a_fence_behind_which_something_was_touched_stands_without_a_journal_too(bench: AgentBench) -> None:
+    """The disk with the journal was lost; the Node still says how far the change had come."""
+    await left_fenced(bench)
+    await bench.node.set_labels(NAME, {FENCE_LABEL: FENCE_CHANGING})
+    bench.gpus.fail("read", DriverUnavailable("not loaded yet"))
+    await bench.round()
+    assert carries_fence(bench.node.info)
+    bench.node.fails["pods_on"] = [ClusterUnavailable("no answer")]
+    await bench.round(after=2.0)
+    assert carries_fence(bench.node.info)
+    for _ in range(3):
+        await bench.round(after=5.0)
+    assert not carries_fence(bench.node.info)
+    assert bench.node.calls.count("reload") == 1
 
 
 async def test_a_fence_is_lowered_also_when_the_label_is_gone(bench: AgentBench) -> None:

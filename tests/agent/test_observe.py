@@ -44,6 +44,41 @@ async def test_an_instance_without_a_compute_instance_is_broken(rig: Rig) -> Non
     assert states(await observer(rig).look())[THREE_LOW] is DeviceState.BROKEN
 
 
+async def test_an_idle_slice_that_an_error_hit_is_unhealthy_and_one_in_use_stays_in_use(rig: Rig) -> None:
+    rig.gpus.gpu(BUS).slice_faults |= {1: "XID 94", 2: "XID 94"}
+    rig.node.admit(pod("train", {THREE: 1}), {THREE: [rig.uuids[THREE_LOW]]})
+    looked = await observer(rig).look()
+    assert states(looked) == {THREE_LOW: DeviceState.IN_USE, THREE_HIGH: DeviceState.UNHEALTHY}
+    assert looked.doubtful_devices() == frozenset(rig.uuids.values())
+
+
+async def test_what_nobody_is_to_get_may_be_listed_or_not_and_nothing_else_may_differ(rig: Rig) -> None:
+    low, high = rig.uuids[THREE_LOW], rig.uuids[THREE_HIGH]
+    rig.gpus.gpu(BUS).slice_faults[1] = "XID 94"
+    looked = await observer(rig).look()
+    assert looked.disagreement({THREE: frozenset({low, high})}) == frozenset()
+    assert looked.disagreement({THREE: frozenset({high})}) == frozenset()
+    assert looked.disagreement({THREE: frozenset({low})}) == {high}
+    assert looked.disagreement({THREE: frozenset({high, "MIG-gone"}), ONE: frozenset()}) == {"MIG-gone"}
+    assert looked.disagreement({"nvidia.com/gpu": frozenset({"GPU-1"})}) == {high}
+
+
+async def test_a_gpu_in_trouble_makes_all_its_devices_doubtful_and_only_a_silent_one_holds_the_node(rig: Rig) -> None:
+    rig.gpus.gpu(BUS).faults = ("XID 95: reset it",)
+    looked = await observer(rig).look()
+    assert looked.doubtful_devices() == frozenset(rig.uuids.values())
+    assert looked.hold == ""
+    rig.gpus.gpu(BUS).lost = True
+    looked = await observer(rig).look()
+    assert looked.doubtful_devices() == frozenset(rig.uuids.values())
+    assert BUS in looked.hold
+
+
+async def test_gpus_that_never_answered_hold_the_node_too(rig: Rig) -> None:
+    driver = replace((await observer(rig).look()).driver, silent=2)
+    assert "2 GPUs have not answered" in Observation(driver, {}).hold
+
+
 async def test_a_look_asks_only_for_bound_unfinished_pods_that_want_gpus_and_never_lists(rig: Rig) -> None:
     train = pod("train", {THREE: 1})
     rig.node.admit(train, {THREE: [rig.uuids[THREE_LOW]]})

@@ -142,3 +142,27 @@ def test_an_offer_is_shown_when_the_scheduler_sees_these_counts(allocatable: dic
     node = Node()
     node.hold(*node.inside)
     assert node.offer().shown_by(NodeInfo("gpu-1", allocatable=allocatable)) is shown
+
+
+def test_an_unhealthy_slice_counts_for_nobody_whether_it_is_in_use_or_not() -> None:
+    """Were it counted while a pod runs on it, the pod's end would leave room that the kubelet does not have."""
+    node = Node()
+    node.gpus.gpu(BUS).slice_faults[node.inside[0].id] = "XID 94"
+    for _ in range(2):
+        offer = node.offer({})
+        assert (offer.capacity[ONE], offer.allocatable[ONE]) == (4, 3)
+        node.hold(node.inside[0])
+
+
+def test_a_gpu_in_trouble_offers_nothing_and_the_others_all_they_have() -> None:
+    node = Node(elsewhere=2)
+    node.gpus.gpu(BUS).faults = ("XID 95: reset it",)
+    offer = node.offer({})
+    assert offer.capacity == {ONE: 6, THREE: 1}
+    assert offer.allocatable == {ONE: 2, THREE: 0}
+
+
+def test_an_unhealthy_slice_in_a_window_is_not_taken_off_twice() -> None:
+    node = Node(elsewhere=1)
+    node.gpus.gpu(BUS).slice_faults[node.inside[0].id] = "XID 94"
+    assert node.offer().allocatable[ONE] == 1

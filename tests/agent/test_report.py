@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from cdmo.agent.change import Outcome, Result
 from cdmo.agent.observe import Observation
 from cdmo.agent.report import Health, Report, repartition_of, same_but_for_time, status_of, timestamp
 from cdmo.agent.revisions import Revisions
-from cdmo.api.v1alpha1 import MigNodeStatus, PodReference, Summary
+from cdmo.api.v1alpha1 import Condition, MigNodeStatus, PodReference, Summary
 from cdmo.model.gpu import MigMode, PodKey
 from cdmo.model.reasons import ReadyReason
 from tests.agent.nodes import BUS, THREE_HIGH, THREE_LOW, Rig
@@ -45,6 +46,11 @@ def status(
         revisions.see(seen.driver)
     report = Report(seen, health or Health(), 3, boot_id, changing)
     return status_of(report, revisions, previous or MigNodeStatus(), now)
+
+
+def condition(written: MigNodeStatus, kind: str) -> Condition:
+    """A condition of a status."""
+    return next(each for each in written.conditions if each.type == kind)
 
 
 def test_every_instance_is_reported_with_its_holder_and_revision(rig: Rig) -> None:
@@ -119,3 +125,41 @@ def test_long_messages_are_cut_to_what_the_schema_allows(rig: Rig) -> None:
 
 def test_times_are_rfc_3339_in_utc() -> None:
     assert timestamp(NOW + 0.25) == "2026-01-01T00:00:00.250Z"
+
+
+def test_what_is_wrong_with_gpus_and_slices_is_reported_and_has_a_condition(rig: Rig) -> None:
+    well = status(observation(rig))
+    assert condition(well, "GpusHealthy").status == "True"
+    rig.gpus.gpu(BUS).faults = ("XID 95: reset it", "it had uncorrectable ECC errors")
+    rig.gpus.gpu(BUS).slice_faults[2] = "XID 94"
+    written = status(observation(rig), well)
+    (gpu,) = written.gpus
+    assert gpu.problem == "XID 95: reset it; it had uncorrectable ECC errors"
+    assert [(each.state, each.problem) for each in gpu.devices] == [("InUse", ""), ("Unhealthy", "XID 94")]
+    found = condition(written, "GpusHealthy")
+    assert (found.status, found.reason) == ("False", "Unhealthy")
+    assert found.message == f"GPU {BUS}: {gpu.problem}; slice at slot 4 of GPU {BUS}: XID 94"
+    assert condition(written, "Ready").status == "True", "the rest of the node can be worked with"
+    assert not same_but_for_time(well, written)
+
+
+def test_free_slots_of_a_gpu_in_trouble_are_not_free(rig: Rig) -> None:
+    rig.gpus.destroy(BUS, 2, THREE_HIGH)
+    assert status(observation(rig)).summary.free_slots == 4
+    rig.gpus.gpu(BUS).faults = ("XID 95",)
+    assert status(observation(rig)).summary.free_slots == 0
+
+
+@pytest.mark.parametrize(("boot_id", "kept"), [("boot-1", True), ("boot-2", False)])
+def test_a_gpu_that_an_earlier_agent_of_this_boot_saw_stays_reported_while_it_is_silent(
+    rig: Rig, boot_id: str, kept: bool
+) -> None:
+    before = status(observation(rig))
+    driver = replaced(rig.gpus.read(), gpus=(), silent=1)
+    written = status(Observation(driver, {}), before, boot_id=boot_id)
+    assert [each.pci_bus_id for each in written.gpus] == ([BUS] if kept else [])
+    for gpu in written.gpus:
+        assert "does not answer" in gpu.problem
+        assert gpu.devices == before.gpus[0].devices
+        assert written.models == before.models
+    assert status(Observation(replaced(driver, silent=0), {}), before).gpus == (), "it was taken out"

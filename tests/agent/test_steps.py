@@ -115,3 +115,22 @@ def test_every_step_but_the_mode_has_an_undo_that_undoes_it() -> None:
     destroy = Step(Action.DESTROY, BUS, THREE_LOW)
     assert (create.undo, destroy.undo) == (destroy, create)
     assert Step(Action.ENABLE_MIG, BUS).undo is None
+
+
+@pytest.mark.parametrize("layouts", [{}, {BUS: (THREE_LOW,)}])
+@pytest.mark.parametrize("revision", [1, 9])
+def test_an_unhealthy_slice_is_cut_anew_where_it_is_though_nobody_plans_that(
+    layouts: dict[str, tuple[Placement, ...]], revision: int
+) -> None:
+    found = steps_for(layouts, (gpu(seen(THREE_LOW, revision, unhealthy=True)),), observed_revision=1)
+    assert found.steps == (Step(Action.DESTROY, BUS, THREE_LOW), Step(Action.CREATE, BUS, THREE_LOW))
+
+
+def test_an_unhealthy_slice_that_nobody_wants_any_more_is_only_destroyed() -> None:
+    found = steps_for({BUS: (THREE_HIGH,)}, (gpu(seen(THREE_LOW, unhealthy=True), seen(THREE_HIGH)),), 1)
+    assert found.steps == (Step(Action.DESTROY, BUS, THREE_LOW),)
+
+
+def test_nothing_is_cut_on_a_gpu_in_trouble() -> None:
+    found = steps_for({}, (gpu(seen(THREE_LOW, unhealthy=True), problem="XID 95: reset it"),), 1)
+    assert (found.steps, found.held_back) == ((), (f"GPU {BUS}: XID 95: reset it",))

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cdmo.api.convert import (
+    MOST_MODELS,
+    MOST_PLACEMENTS,
     gpus_from_api,
     layouts_from_spec,
     layouts_to_spec,
     model_from_api,
     model_to_api,
+    models_from_api,
     withheld_from_spec,
 )
 from cdmo.api.v1alpha1 import GpuLayout, Metadata, MigNode, MigNodeSpec, ObservedDevice, PlacedProfile
@@ -134,3 +137,18 @@ def test_a_withheld_slice_that_the_layout_lacks_is_a_bad_spec_that_names_the_fie
     with pytest.raises(BadSpec, match=sentence) as raised:
         withheld_from_spec(with_spec(layout(BUS[0], (19, 1)), foreign))
     assert raised.value.hint
+
+
+def test_a_card_with_more_placements_than_any_has_is_not_believed() -> None:
+    model = model_to_api(card("rtx_pro_6000"))
+    assert sum(len(each.starts) for each in model.profiles) <= MOST_PLACEMENTS / 2
+    profile = replace(model.profiles[0], starts=tuple(range(32)))
+    assert model_from_api(replace(model, profiles=(profile,) * 2)).profiles
+    absurd = model_from_api(replace(model, profiles=(profile,) * 3))
+    assert (absurd.product, absurd.memory_slots, absurd.profiles) == (model.product, 0, ())
+
+
+def test_of_more_models_than_a_node_has_the_first_ones_are_believed() -> None:
+    model = model_to_api(card("h100"))
+    many = models_from_api(tuple(replace(model, product=f"card {number}") for number in range(12)))
+    assert [bool(each.profiles) for each in many] == [True] * MOST_MODELS + [False] * (12 - MOST_MODELS)

@@ -10,7 +10,7 @@ from msgspec.structs import replace as changed
 from cdmo.api.v1alpha1 import Condition, GpuLayout, MigNode, MigNodeSpec, Mode, PlacedProfile
 from cdmo.api.view import view_of
 from cdmo.model.names import PARTITIONING_LABEL
-from tests.builders import BUS, at, h100, node, pod
+from tests.builders import BUS, IDLE, at, h100, node, pod, resource
 from tests.controller.bench import mignode_of
 
 
@@ -71,3 +71,16 @@ def test_a_node_whose_agent_is_silent_is_seen_so() -> None:
     view = node("gpu-1", [h100()])
     assert view_of(view.node, mignode_of(view), True).alive
     assert not view_of(view.node, mignode_of(view), False).alive
+
+
+def test_slices_out_of_use_that_pods_hold_are_out_of_the_schedulers_reach() -> None:
+    host = node(
+        "gpu-1", [h100({"3g.40gb@0": "ml/a", "1g.10gb@4": "ml/b", "1g.10gb@5": IDLE}), h100({"3g.40gb@0": "ml/c"})]
+    )
+    mignode = mignode_of(host)
+    assert view_of(host.node, mignode, True).out_of_reach == {}
+    first, second = mignode.status.gpus
+    devices = tuple(changed(each, problem="XID 94" if each.profile_id == 19 else "") for each in first.devices)
+    gpus = (changed(first, devices=devices), changed(second, problem="XID 95"))
+    sick = changed(mignode, status=changed(mignode.status, gpus=gpus))
+    assert view_of(host.node, sick, True).out_of_reach == {resource("1g.10gb"): 1, resource("3g.40gb"): 1}

@@ -57,3 +57,17 @@ def test_an_error_and_its_hint_are_a_line_each_on_stderr(capsys: pytest.CaptureF
 def test_an_error_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(BadSettings("no such file"))
     assert capsys.readouterr().err == "error: no such file\n"
+
+
+def test_nothing_in_a_cell_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("NAME",), [("two\nlines",), ("\x1b[2J\u009bm\r\u202e",)])
+    assert [each.strip() for each in capsys.readouterr().out.splitlines()] == ["NAME", "two", "lines", "?[2J?m ?"]
+
+
+def test_json_escapes_what_would_move_the_cursor_and_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"name": "ü\u202e\u009b\x1b\U000e0001\n", "emoji": "\U0001f600"}
+    print_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert "ü" in out

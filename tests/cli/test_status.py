@@ -47,6 +47,20 @@ def test_slices_that_are_withheld_from_new_pods_are_told_from_other_busy_ones() 
     assert slots(replace(mignode, spec=spec), mignode.status.gpus[0]) == "wo..####"
 
 
+def test_what_is_out_of_use_is_drawn_and_the_reason_stands_beside_it() -> None:
+    mignode = cut(h100(slices={"3g.40gb@4": "ml/train", "1g.10gb@0": IDLE}))
+    (gpu,) = mignode.status.gpus
+    devices = tuple(replace(each, problem="XID 94" if each.start == 4 else "") for each in gpu.devices)
+    mignode = replace(mignode, status=replace(mignode.status, gpus=(replace(gpu, devices=devices),)))
+    assert slots(mignode, mignode.status.gpus[0]) == "o...xxxx"
+    (row,) = rows([mignode])
+    assert row[-1].splitlines() == ["3g.40gb (ml/train) ! XID 94", "1g.10gb"]
+    mignode = replace(mignode, status=replace(mignode.status, gpus=(replace(gpu, problem="XID 95"),)))
+    assert slots(mignode, mignode.status.gpus[0]) == "x...xxxx"
+    (row,) = rows([mignode])
+    assert row[-1].splitlines()[0] == "! XID 95"
+
+
 def test_a_gpu_of_an_unreported_model_has_no_drawing_and_an_unknown_product() -> None:
     mignode = cut(h100())
     mignode = replace(mignode, status=replace(mignode.status, models=()))
@@ -80,3 +94,10 @@ def test_the_table_of_usual_nodes_fits_80_columns(capsys: pytest.CaptureFixture[
         "gpu-node-1  20:00.0  H100 80GB HBM3  Disabled  ........",
         "gpu-node-2  10:00.0  A30             Enabled   ####      4g.24gb (ml/large)",
     ]
+
+
+def test_a_card_with_more_slots_than_any_has_is_drawn_as_far_as_is_believed() -> None:
+    node = cut(h100())
+    absurd = replace(node.status.models[0], memory_slots=10**15)
+    node = replace(node, status=replace(node.status, models=(absurd,)))
+    assert slots(node, node.status.gpus[0]) == "." * 64

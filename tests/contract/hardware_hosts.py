@@ -36,6 +36,8 @@ class Host(Protocol):
     def make_hollow(self, placement: Placement) -> None: ...
     def set_privileged(self, privileged: bool) -> None: ...
     def lose(self) -> None: ...
+    def find_again(self) -> None: ...
+    def spoil(self, *, ecc: bool = False, pending: bool = False, failed: bool = False, action: int = 0) -> None: ...
     def reset(self) -> None: ...
     def reboot(self) -> None: ...
 
@@ -73,6 +75,13 @@ class FakeHost:
 
     def lose(self) -> None:
         self.gpus.gpus[self.bus()].lost = True
+
+    def find_again(self) -> None:
+        self.gpus.gpus[self.bus()].lost = False
+
+    def spoil(self, *, ecc: bool = False, pending: bool = False, failed: bool = False, action: int = 0) -> None:
+        gpu = self.gpus.gpus[self.bus()]
+        gpu.ecc, gpu.remap_pending, gpu.remap_failed, gpu.recovery_action = ecc, pending, failed, action
 
     def reset(self) -> None:
         self.gpus.gpus[self.bus()].reset()
@@ -122,6 +131,15 @@ class SimulatedHost:
 
     def lose(self) -> None:
         self.driver.set_lost(self.driver.snapshot()[0].uuid, True)
+
+    def find_again(self) -> None:
+        self.driver.set_lost(self.driver.snapshot()[0].uuid, False)
+
+    def spoil(self, *, ecc: bool = False, pending: bool = False, failed: bool = False, action: int = 0) -> None:
+        uuid = self.driver.snapshot()[0].uuid
+        self.driver.set_ecc_errors(uuid, int(ecc))
+        self.driver.set_remapping(uuid, pending=pending, failed=failed)
+        self.driver.set_recovery_action(uuid, action)
 
     def reset(self) -> None:
         self.driver.reset_gpu(self.driver.snapshot()[0].uuid)

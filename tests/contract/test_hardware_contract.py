@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cdmo.errors import HardwareError, InUse, NoRoom, NotAllowed, NotSupported, NotThere
-from cdmo.hardware.port import DriverReading, GpuReading
+from cdmo.hardware.port import DriverReading, GpuHealth, GpuReading
 from cdmo.model.gpu import MigMode, Placement
 from tests.contract.hardware_hosts import A30, A100, H100, L40S, Host, MakeHost
 from tests.fakes.cards import card, card_keys
@@ -210,10 +210,39 @@ def test_a_lost_gpu_has_a_problem_and_the_others_are_unharmed(make_host: MakeHos
     host.lose()
     lost, well = host.gpus.read().gpus
     assert "lost" in lost.problem
-    assert replace(lost, problem="") == replace(known, instances=())
+    assert replace(lost, problem="") == known, "what was last seen on it: pods hold it"
     assert (well.problem, well.instances) == ("", (kept,))
     with pytest.raises(HardwareError):
         host.gpus.create(host.bus(0), THREE_RIGHT)
+
+
+def test_a_gpu_that_is_back_on_the_bus_is_read_as_before(make_host: MakeHost) -> None:
+    host = make_host(H100)
+    made = host.gpus.create(host.bus(), ONE)
+    known = only(host.gpus.read())
+    host.lose()
+    assert only(host.gpus.read()).problem
+    host.find_again()
+    assert only(host.gpus.read()) == known
+    host.gpus.destroy(host.bus(), made.id, ONE)
+
+
+def test_a_gpu_without_faults_says_so_as_far_as_it_says_anything(make_host: MakeHost) -> None:
+    host = make_host(H100, mig=False)
+    assert only(host.gpus.read()).health == GpuHealth(False, False, False, 0)
+    host.gpus.set_mig_mode(host.bus(), True)
+    assert only(host.gpus.read()).health == GpuHealth(None, False, False, 0)
+    host.gpus.create(host.bus(), ONE)
+    assert only(host.gpus.read()).health == GpuHealth(None, None, None, 0)
+
+
+def test_what_a_gpu_has_suffered_is_read_and_most_of_it_goes_with_a_reset(make_host: MakeHost) -> None:
+    host = make_host(H100, mig=False)
+    host.spoil(ecc=True, pending=True, action=4)
+    assert only(host.gpus.read()).health == GpuHealth(True, True, False, 4)
+    host.spoil(failed=True)
+    host.reset()
+    assert only(host.gpus.read()).health == GpuHealth(False, False, True, 0)
 
 
 @pytest.mark.parametrize("key", [H100, A30, "RTX-PRO-6000-BSE", "B200-180GB"])

@@ -20,6 +20,7 @@ from cdmo.api.v1alpha1 import (
 )
 from cdmo.controller.fences import FenceSettings, StaleFences
 from cdmo.controller.loop import ControllerLoop, RoundSettings
+from cdmo.controller.metrics import ControllerMetrics
 from cdmo.controller.promises import Patience, Promises
 from cdmo.controller.publish import Publisher
 from cdmo.controller.state import ClusterState, Heartbeats, Mirrors
@@ -30,6 +31,7 @@ from cdmo.model.gpu import Gpu
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import MigNodeView
 from cdmo.model.storage import ClaimInfo, ClassInfo, VolumeInfo
+from cdmo.runtime.pulse import Pulse
 from tests.fakes.clock import VirtualClock
 from tests.fakes.hardware import fake_gpus
 from tests.fakes.mignodes import FakeMigNodes, RememberedEvents
@@ -130,6 +132,8 @@ class Bench:
             Shown(lambda: self.namespaces).mirror(lambda: self.synced["namespaces"]),
         )
         self.state = ClusterState(self.mirrors, self.heartbeats, Policy())
+        self.metrics = ControllerMetrics()
+        self.pulse = Pulse(self.clock, 180.0)
         self.loop = ControllerLoop(
             self.mirrors,
             trigger=self.trigger,
@@ -141,6 +145,8 @@ class Bench:
             sink=self.events,
             policy=Policy(),
             is_leader=lambda: self.leading,
+            metrics=self.metrics,
+            pulse=self.pulse,
             clock=self.clock,
             settings=RoundSettings(patience=30.0),
         )

@@ -8,7 +8,7 @@ import pytest
 
 from cdmo.errors import ClusterUnavailable
 from cdmo.model.cluster import Taint, carries_fence
-from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
+from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from cdmo.model.reasons import EventReason
 from tests.builders import h100, node
 from tests.controller.bench import Bench
@@ -49,6 +49,32 @@ async def test_a_fence_is_lifted_when_its_agent_has_been_silent_for_the_limit(be
     (event,) = bench.events.of(EventReason.FENCE_LAPSED)
     assert (event.involved.kind, event.involved.name, event.involved.uid) == ("Node", "gpu-1", "uid-gpu-1")
     assert "silent for 300 s" in event.message
+
+
+async def test_a_fence_behind_which_something_was_touched_stands_until_its_agent_is_back(bench: Bench) -> None:
+    await bench.fence_api.set_labels("gpu-1", {FENCE_LABEL: FENCE_CHANGING})
+    mirror(bench)
+    bench.fence_api.calls.clear()
+    await bench.loop.round()
+    bench.clock.jump(10 * LIMIT)
+    await bench.loop.round()
+    assert bench.fence_api.fenced
+    assert bench.fence_api.info.taints
+    assert bench.fence_api.calls == []
+    (event,) = bench.events.of(EventReason.FENCE_STANDS)
+    assert (event.involved.kind, event.involved.uid, event.warning) == ("Node", "uid-gpu-1", True)
+    assert "silent for more than 300 s in the middle of a change" in event.message
+
+
+async def test_an_agent_that_wakes_up_and_begins_keeps_its_fence(bench: Bench) -> None:
+    """The mirror still shows the fence as it was before the agent made it its own."""
+    await bench.loop.round()
+    bench.clock.jump(LIMIT)
+    bench.fence_api.on_call = lambda _: None
+    await bench.fence_api.set_labels("gpu-1", {FENCE_LABEL: FENCE_CHANGING})
+    await bench.loop.round()
+    assert bench.fence_api.fenced
+    assert bench.fence_api.info.taints
 
 
 async def test_an_agent_that_beats_however_slowly_keeps_its_fence(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from cdmo.api.v1alpha1 import GpuLayout, PlacedProfile
+from cdmo.api.v1alpha1 import GpuLayout, ObservedDevice, PlacedProfile
 from cdmo.controller import loop as loop_module
 from cdmo.errors import ClusterUnavailable, Denied
 from cdmo.model.plan import Plan
@@ -226,3 +226,32 @@ async def test_a_failing_api_server_ends_no_loop() -> None:
     assert rounds >= 3
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def overtake(bench: Bench) -> None:
+    """The agent has just cut what an earlier plan asked for, and that is in the way of the present one."""
+    status = bench.api.nodes["gpu-1"].status
+    late = ObservedDevice(profile_id=9, start=4, uuid="MIG-late", state="Idle", revision=8)
+    bench.api.set_status("gpu-1", changed(status, revision=8, gpus=(changed(status.gpus[0], devices=(late,)),)))
+
+
+async def test_an_instance_that_overtook_its_layout_is_seen_and_the_agent_told_so_once() -> None:
+    """The layout stays as it is; without this word the agent would leave the instance alone for ever, and wait."""
+    bench = Bench(node("gpu-1", [h100()]), pods=[TRAIN])
+    await bench.loop.round()
+    overtake(bench)
+    await bench.loop.round()
+    assert bench.specs() == {"gpu-1": {BUS[0]: [(0, 0)]}}
+    assert bench.api.nodes["gpu-1"].spec.observed_revision == 8
+    written = len(bench.written())
+    await bench.loop.round()
+    assert len(bench.written()) == written
+
+
+async def test_an_instance_on_a_node_that_takes_no_part_in_plans_stays_unseen() -> None:
+    bench = Bench(node("gpu-1", [h100()]), pods=[TRAIN])
+    await bench.loop.round()
+    overtake(bench)
+    bench.nodes["gpu-1"] = replace(bench.nodes["gpu-1"], labels={})
+    await bench.loop.round()
+    assert bench.api.nodes["gpu-1"].spec.observed_revision == 7

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from cdmo.api.v1alpha1 import AgentInfo, GpuLayout, MigNode, MigNodeSpec, Mode, ObservedDevice, PlacedProfile
-from cdmo.controller.publish import Publisher, spec_after
+from cdmo.controller.publish import Publisher, overtaken, spec_after
 from cdmo.errors import ClusterUnavailable, Denied
 from cdmo.model.gpu import Placement
 from cdmo.model.plan import GpuChange, Plan
@@ -26,7 +26,9 @@ def stored(name: str = "gpu-1") -> MigNode:
 
 
 async def publish(api: FakeMigNodes, *changes: GpuChange, seen: dict[str, MigNode] | None = None) -> frozenset[str]:
-    return await Publisher(api).publish(Plan(changes=changes), (dict(api.nodes) if seen is None else seen).get, ())
+    return await Publisher(api).publish(
+        Plan(changes=changes), (dict(api.nodes) if seen is None else seen).get, (), ()
+    )
 
 
 async def test_a_spec_carries_the_revision_it_was_planned_from_and_keeps_other_gpus() -> None:
@@ -72,6 +74,38 @@ async def test_a_new_instance_in_the_status_costs_a_round() -> None:
     api.set_status("gpu-1", replace(status, revision=8, gpus=(first, *status.gpus[1:])))
     assert await publish(api, change(), seen=seen) == {"gpu-1"}
     assert api.nodes["gpu-1"].metadata.generation == 1
+
+
+def late(placement: Placement, revision: int) -> MigNode:
+    """A MigNode that asks for 7g.80gb on its second GPU, with an instance there."""
+    there = stored()
+    device = ObservedDevice(
+        profile_id=placement.profile_id, start=placement.start, uuid="MIG-late", revision=revision
+    )
+    status = replace(
+        there.status, revision=revision, gpus=(there.status.gpus[0], replace(there.status.gpus[1], devices=(device,)))
+    )
+    return replace(there, status=status, spec=replace(there.spec, observed_revision=7))
+
+
+async def test_a_layout_that_an_instance_overtook_is_confirmed_with_the_revision_that_was_planned_from() -> None:
+    """Or the agent would wait for ever: nothing in the layout changes, and the instance counts as never seen."""
+    overtaken_one = late(Placement(19, 2), revision=8)
+    api = FakeMigNodes(overtaken_one)
+    assert not await Publisher(api).publish(Plan(), dict(api.nodes).get, (), {"gpu-1"})
+    assert api.nodes["gpu-1"].spec == replace(overtaken_one.spec, observed_revision=8)
+    assert not overtaken(api.nodes["gpu-1"])
+
+
+@pytest.mark.parametrize(
+    ("placement", "revision", "expected"),
+    [(Placement(19, 2), 8, True), (Placement(19, 2), 7, False), (Placement(0, 0), 8, False)],
+    ids=["younger and left out", "seen before", "part of the layout"],
+)
+def test_what_overtakes_a_layout_is_an_instance_that_is_younger_and_left_out(
+    placement: Placement, revision: int, expected: bool
+) -> None:
+    assert overtaken(late(placement, revision)) is expected
 
 
 async def test_a_slice_that_came_into_use_costs_a_round() -> None:

@@ -23,7 +23,7 @@ def window(*in_the_way: Placement, name: str = "gpu-1", gpu: str = BUS[0]) -> Wi
 
 
 async def publish(api: FakeMigNodes, plan: Plan, *withholding: str) -> frozenset[str]:
-    return await Publisher(api).publish(plan, dict(api.nodes).get, withholding)
+    return await Publisher(api).publish(plan, dict(api.nodes).get, withholding, ())
 
 
 def withheld(api: FakeMigNodes, name: str = "gpu-1") -> Withheld:
@@ -102,10 +102,10 @@ async def test_a_window_is_written_only_onto_what_it_was_planned_from() -> None:
     agent = AgentInfo(version="1", heartbeat="2026-01-01T00:00:10Z")
     api.set_status("gpu-1", replace(api.nodes["gpu-1"].status, agent=agent))
     plan = Plan(windows=(window(SMALL),))
-    assert await Publisher(api).publish(plan, seen.get, ()) == frozenset()  # a heartbeat alone
+    assert await Publisher(api).publish(plan, seen.get, (), ()) == frozenset()  # a heartbeat alone
     api.set_status("gpu-1", mignode_of(node("gpu-1", [h100(slices={"1g.10gb@0": IDLE})])).status)
     moved = Plan(windows=(window(WIDE),))
-    assert await Publisher(api).publish(moved, seen.get, ["gpu-1"]) == {"gpu-1"}
+    assert await Publisher(api).publish(moved, seen.get, ["gpu-1"], ()) == {"gpu-1"}
     assert withheld(api) == {BUS[0]: (SMALL,)}
 
 

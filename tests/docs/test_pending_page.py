@@ -39,6 +39,7 @@ def said() -> list[tuple[WaitingCode, str]]:
         *kept(),
         short_of_cpu(),
         to("1g.10gb", node("gpu-3", [h100()], alive=False)),
+        to("1g.10gb", node("gpu-3", [h100(problem="XID 95 (uncontained memory error)")])),
         to("1g.10gb", node("gpu-3", [h100()], taints=[Taint("dedicated", "vision", "NoSchedule")])),
         to("1g.10gb", node("gpu-3", [h100({"1g.10gb@6": IDLE})]), avoid=[("train", "gpu-3")]),
         to("1g.5gb", node("gpu-3", [a30()])),

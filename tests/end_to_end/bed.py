@@ -12,10 +12,10 @@ from typing import Any
 from cdmo_harness.binaries import cache_root
 from cdmo_harness.driver import DriverCounters, SliceSnapshot
 from cdmo_harness.errors import ControlPlaneError
+from cdmo_harness.gpu_node import GpuNode, NodeSetup
 from cdmo_harness.local_cluster import DEMO_NODES, LocalCluster, NodeSpec
 from cdmo_harness.nvml_build import build_library
 from cdmo_harness.observer import ClusterView, PodSight, pod_manifest
-from cdmo_harness.simulated_node import NodeSetup, SimulatedNode
 
 from cdmo.api.v1alpha1 import Condition, MigNode
 from cdmo.model.cluster import carries_fence
@@ -140,6 +140,20 @@ class Bed:
         offered = {name: count for name, count in host.allocatable.items() if is_mig_resource(name) and count}
         return cut == reported and offered == self._counts(mignode)
 
+    def failed_change(self, node: str) -> bool:
+        """Whether the last change of a node that its agent reported has failed."""
+        last = self.view.mignodes[node].status.last_repartition
+        return last is not None and last.result == "Failed"
+
+    def events_of_node(self, node: str, reason: str) -> list[str]:
+        """What the Events with this reason say about a node. A short blocking call."""
+        answer = self.cluster.control_plane.api.get("/apis/events.k8s.io/v1/namespaces/default/events")
+        return [
+            str(each["note"])
+            for each in answer["items"]
+            if each["reason"] == reason and each["regarding"]["kind"] == "Node" and each["regarding"]["name"] == node
+        ]
+
     def waiting_events(self, pod: str) -> list[dict[str, Any]]:
         """The Events with reason MigSliceWaiting about a pod of namespace default. A short blocking call."""
         uid = self.view.pod(pod).info.key.uid  # Events outlive pods, and names come again
@@ -201,7 +215,7 @@ class Bed:
             assert not carries_fence(host), f"node {name} is still fenced"
 
     @asynccontextmanager
-    async def extra_node(self, name: str, *cards: str, may_lose_pods: bool = False) -> AsyncIterator[SimulatedNode]:
+    async def extra_node(self, name: str, *cards: str, may_lose_pods: bool = False) -> AsyncIterator[GpuNode]:
         """One more node, without label and without agent; inside the block it is one of the cluster's."""
         number = 100 + sum(name.encode())
         setup = NodeSetup(
@@ -210,9 +224,10 @@ class Bed:
             library=build_library(cache_root(os.environ) / "nvml"),
             gpus=NodeSpec(name, cards).gpus(number),
             status_period=1.0,  # what is cut before CDMO comes is offered by the kubelet alone, at its next tick
+            device_plugin=self.cluster.device_plugin,
             seed=number,
         )
-        node = SimulatedNode(setup, self.cluster.control_plane.directory)
+        node = self.cluster.make_node(setup, self.cluster.control_plane.directory)
         await asyncio.to_thread(node.start)
         self.cluster.nodes[name] = node
         try:

@@ -1,5 +1,7 @@
 """A cluster with CDMO at work, shared by the tests of this folder as long as they leave it clean.
 
+Its nodes are simulated, or with `--node=real` have a real kubelet: the tests are the same.
+
 Starting one takes several seconds, so a test gets the one before it, emptied through CDMO itself. A test that fails,
 or that cannot be cleaned up after, costs its cluster: the next one gets a fresh one.
 """
@@ -7,15 +9,16 @@ or that cannot be cleaned up after, costs its cluster: the next one gets a fresh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
 from cdmo_harness.binaries import Binaries
-from cdmo_harness.local_cluster import LocalCluster
+from cdmo_harness.local_cluster import DEMO_NODES, LocalCluster, NodeSpec
 from cdmo_harness.observer import ClusterView
 
 from tests.end_to_end.bed import Bed
+from tests.node_backends import NodeBackend
 
 _FAILED = pytest.StashKey[bool]()
 _LOG_LINES = 25
@@ -24,19 +27,27 @@ _LOG_LINES = 25
 class ClusterPool:
     """At most one cluster, started when it is asked for."""
 
-    def __init__(self, binaries: Binaries) -> None:
+    def __init__(self, binaries: Binaries, backend: NodeBackend) -> None:
         self._binaries = binaries
+        self._backend = backend
         self._cluster: LocalCluster | None = None
 
     def take(self) -> LocalCluster:
         """The cluster, with agents and a controller."""
         if self._cluster is None:
-            cluster = LocalCluster(self._binaries)
+            cluster = self.new()
             cluster.start()
             self._cluster = cluster
             cluster.start_controller()
             cluster.start_agents()
         return self._cluster
+
+    def new(self, nodes: Sequence[NodeSpec] = DEMO_NODES) -> LocalCluster:
+        """A cluster that is not started, with this run's kind of nodes."""
+        backend = self._backend
+        return LocalCluster(
+            self._binaries, nodes=nodes, make_node=backend.make_node, device_plugin=backend.device_plugin
+        )
 
     def discard(self) -> None:
         """Stop the cluster, if there is one."""
@@ -46,9 +57,9 @@ class ClusterPool:
 
 
 @pytest.fixture(scope="package")
-def pool(binaries: Binaries) -> Iterator[ClusterPool]:
+def pool(binaries: Binaries, node_backend: NodeBackend) -> Iterator[ClusterPool]:
     """The cluster between tests."""
-    made = ClusterPool(binaries)
+    made = ClusterPool(binaries, node_backend)
     yield made
     made.discard()
 

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 from cdmo_harness.driver import SliceSnapshot
-from cdmo_harness.simulated_node import SimulatedNode
+from cdmo_harness.gpu_node import GpuNode
 
 from tests.end_to_end.bed import LABELLED, SOON, Bed, Where
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
 
-async def cut_by_hand(node: SimulatedNode, *slices: Where) -> None:
+async def cut_by_hand(node: GpuNode, *slices: Where) -> None:
     """As an administrator does it before CDMO comes: nvidia-smi, then the device plugin is told."""
     await asyncio.to_thread(node.cut, *slices)
     await asyncio.to_thread(node.reload_plugin)

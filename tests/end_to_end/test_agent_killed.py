@@ -98,6 +98,7 @@ async def test_a_change_cut_short_by_a_kill_is_finished_by_the_next_agent(phase:
     await check_finished(bed, busy)
 
 
+@pytest.mark.simulated_kubelet(reason="it is between the agent and the driver alone")
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: CALLS[call].replace(" ", "-"))
 async def test_an_agent_killed_inside_the_driver_leaves_nothing_half_made(call: str, bed: Bed) -> None:
     busy = await arrange(bed)

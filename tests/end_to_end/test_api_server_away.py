@@ -55,6 +55,7 @@ def host(tmp_path: Path) -> Path:
     return tmp_path / "host"
 
 
+@pytest.mark.simulated_kubelet(reason="it needs no node")
 @pytest.mark.parametrize("verb", ["agent", "controller"])
 async def test_a_process_that_finds_no_api_server_ends_with_an_error_and_a_hint(
     verb: str, host: Path, tmp_path: Path
@@ -68,6 +69,7 @@ async def test_a_process_that_finds_no_api_server_ends_with_an_error_and_a_hint(
     assert server in lines[0]
 
 
+@pytest.mark.simulated_kubelet(reason="it needs no node")
 @pytest.mark.parametrize("verb", ["agent", "controller"])
 async def test_a_process_without_credentials_ends_with_an_error_and_a_hint(
     verb: str, host: Path, tmp_path: Path
@@ -77,6 +79,7 @@ async def test_a_process_without_credentials_ends_with_an_error_and_a_hint(
     assert [line.split(":")[0] for line in lines] == ["error", "hint"], lines
 
 
+@pytest.mark.simulated_kubelet(reason="it needs no node")
 async def test_an_agent_that_does_not_find_the_host_ends_with_an_error_and_a_hint(tmp_path: Path) -> None:
     status, lines = await ended("agent", "--node=gpu-1", f"--root={tmp_path / 'none'}")
     assert status == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from cdmo_harness.simulated_node import LIBRARY_FOLDER, POD_RESOURCES_SOCKET
+from cdmo_harness.gpu_node import LIBRARY_FOLDER, POD_RESOURCES_SOCKET
 
 from tests.end_to_end.bed import LABELLED, SOON, Bed
 
@@ -24,6 +24,7 @@ async def start_labelled(bed: Bed, node: str) -> None:
     await asyncio.to_thread(bed.cluster.start_agent, node)
 
 
+@pytest.mark.simulated_kubelet(reason="it is about the GPU and its driver alone")
 async def test_a_card_without_mig_is_named_and_left_alone(bed: Bed) -> None:
     async with bed.extra_node("plain", "L40S-48GB") as node:
         await start_labelled(bed, "plain")
@@ -37,6 +38,7 @@ async def test_a_card_without_mig_is_named_and_left_alone(bed: Bed) -> None:
         assert node.driver.counters().mode_changes == 0
 
 
+@pytest.mark.simulated_kubelet(reason="it is about the GPU and its driver alone")
 async def test_a_missing_driver_is_told_with_a_hint_and_the_node_works_once_it_is_there(bed: Bed) -> None:
     async with bed.extra_node("bare", "H100-SXM5-80GB") as node:
         await asyncio.to_thread(node.enable_mig, 0)

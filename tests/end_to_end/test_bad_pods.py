@@ -6,7 +6,11 @@ import pytest
 
 from tests.end_to_end.bed import SOON, Bed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(90),
+    pytest.mark.simulated_kubelet(reason="pods that are told why they wait never reach a kubelet"),
+]
 
 WISHES = {
     "no-such-profile": ({"nvidia.com/mig-1g.5gb": 1}, "NoSuchProfile: no managed card can be cut into"),

@@ -9,7 +9,13 @@ from cdmo_harness.errors import ControlPlaneError
 
 from tests.end_to_end.bed import SOON, Bed, layout_of
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(90),
+    pytest.mark.simulated_kubelet(
+        reason="a spec is judged by the API server and by the agent; no kubelet takes part"
+    ),
+]
 
 NODE = "gpu-1"
 GPU_0, GPU_1 = "00000000:10:00.0", "00000000:20:00.0"

@@ -11,7 +11,11 @@ from cdmo_harness.processes import ManagedProcess
 
 from tests.end_to_end.bed import SOON, Bed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(120),
+    pytest.mark.simulated_kubelet(reason="it is about controllers alone"),
+]
 
 # Sockets of a controller that follows pods, nodes and MigNodes, besides the two of its event loop.
 _WATCHING = 5

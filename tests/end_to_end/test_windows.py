@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog
-from cdmo_harness.binaries import Binaries
-from cdmo_harness.local_cluster import LocalCluster, NodeSpec
+from cdmo_harness.local_cluster import NodeSpec
 from cdmo_harness.observer import ClusterView, PodSight
 
 from tests.end_to_end.bed import LABELLED, SOON, Bed
@@ -22,7 +21,11 @@ from tests.end_to_end.conftest import ClusterPool
 
 log = structlog.get_logger(__name__)
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(240),
+    pytest.mark.simulated_kubelet(reason="it is about the scheduler and the plan; the kubelet takes no part"),
+]
 
 NODE = "gpu-1"
 SMALL = "nvidia.com/mig-1g.10gb"
@@ -36,10 +39,10 @@ SEED = 20261124
 
 
 @pytest.fixture
-async def bed(binaries: Binaries, pool: ClusterPool) -> AsyncIterator[Bed]:
+async def bed(pool: ClusterPool) -> AsyncIterator[Bed]:
     """One H100 whose controller keeps windows soon. The shared cluster makes room: two are a lot for one machine."""
     await asyncio.to_thread(pool.discard)
-    cluster = LocalCluster(binaries, nodes=(NodeSpec(NODE, ("H100-SXM5-80GB",)),))
+    cluster = pool.new((NodeSpec(NODE, ("H100-SXM5-80GB",)),))
     try:
         await asyncio.to_thread(cluster.start)
         await asyncio.to_thread(cluster.start_controller, f"--reserve-after={RESERVE_AFTER:g}")

@@ -30,6 +30,12 @@ async def reset(exchange: Exchange) -> None:
     exchange.reset()
 
 
+async def carry_out_and_reset(exchange: Exchange) -> None:
+    """Do what was asked for; the connection breaks before the answer."""
+    exchange.server.carry_out(exchange.request)
+    exchange.reset()
+
+
 async def hang(exchange: Exchange) -> None:
     """Take the request and never answer."""
     await exchange.hang()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from cdmo.errors import CdmoError, GpuLost, InUse, NoRoom, NotAllowed, NotSupported, NotThere
-from cdmo.hardware.port import ComputeInstance, DriverReading, GpuInstance, GpuReading
+from cdmo.hardware.port import ComputeInstance, DriverReading, GpuHealth, GpuInstance, GpuReading
 from cdmo.model.gpu import MigMode, Placement
 from cdmo.model.profile import Engines, Profile
 from tests.fakes.cards import Card, card
@@ -33,6 +33,12 @@ class FakeGpu:
     hollow: set[int] = field(default_factory=set)
     processes: dict[int, str] = field(default_factory=dict)  # process id -> uuid of slice or GPU
     lost: bool = False
+    ecc: bool = False  # uncorrectable errors in its memory since the last reset
+    remap_pending: bool = False
+    remap_failed: bool = False
+    recovery_action: int = 0
+    faults: tuple[str, ...] = ()
+    slice_faults: dict[int, str] = field(default_factory=dict)  # by GPU instance id
 
     def __post_init__(self) -> None:
         if not self.card.model.profiles:
@@ -58,7 +64,10 @@ class FakeGpu:
         self.instances.clear()
         self.hollow.clear()
         self.processes.clear()
-        self.lost = False
+        self.slice_faults.clear()
+        self.lost = self.ecc = self.remap_pending = False
+        self.recovery_action = 0
+        self.faults = ()
         if self.mig_mode is not MigMode.UNSUPPORTED:
             pending = self.mig_mode in (MigMode.ENABLED, MigMode.ENABLE_PENDING)
             self.mig_mode = MigMode.ENABLED if pending else MigMode.DISABLED
@@ -90,7 +99,8 @@ class FakeGpu:
         placement = self.instances[instance_id]
         device = self.slice_uuid(instance_id)
         inside = () if instance_id in self.hollow else (ComputeInstance(0, device),)
-        return GpuInstance(instance_id, placement, self.profile(placement).size, inside, self.users(device))
+        fault = self.slice_faults.get(instance_id, "")
+        return GpuInstance(instance_id, placement, self.profile(placement).size, inside, self.users(device), fault)
 
 
 class FakeGpus:
@@ -166,6 +176,7 @@ class FakeGpus:
             raise InUse(f"processes run on instance {instance_id} of {pci_bus_id}", code=19)
         self._require_privilege()
         del gpu.instances[instance_id]
+        gpu.slice_faults.pop(instance_id, None)
         gpu.hollow.discard(instance_id)
 
     def set_mig_mode(self, pci_bus_id: str, enabled: bool) -> MigMode:
@@ -226,9 +237,9 @@ def _fake_gpu(key: str, number: int, first_bus: int) -> FakeGpu:
 
 
 def _reading(gpu: FakeGpu) -> GpuReading:
-    """A lost GPU keeps what was known of it, but has no instances to show."""
+    """A lost GPU shows what was known of it."""
     on = gpu.mig_mode in _ON
-    instances = (gpu.instance(each) for each in gpu.instances) if on and not gpu.lost else ()
+    instances = [gpu.instance(each) for each in gpu.instances] if on else []
     return GpuReading(
         pci_bus_id=gpu.pci_bus_id,
         uuid=gpu.uuid,
@@ -238,8 +249,15 @@ def _reading(gpu: FakeGpu) -> GpuReading:
         mig_mode=gpu.mig_mode,
         model=gpu.card.model,
         instances=tuple(sorted(instances, key=lambda each: each.placement.start)),
-        processes=() if on or gpu.lost else gpu.users(gpu.uuid),
+        processes=() if on else gpu.users(gpu.uuid),
         problem="the GPU is lost" if gpu.lost else "",
+        health=GpuHealth(
+            ecc_uncorrectable=None if on else gpu.ecc,
+            remap_pending=None if instances else gpu.remap_pending,
+            remap_failed=None if instances else gpu.remap_failed,
+            recovery_action=gpu.recovery_action,
+        ),
+        faults=gpu.faults,
     )
 
 

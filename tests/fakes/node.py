@@ -14,7 +14,7 @@ from cdmo.hardware.port import GpuReader
 from cdmo.kubelet.port import PodDevices
 from cdmo.model.cluster import NodeInfo, PodInfo, Taint
 from cdmo.model.gpu import MigMode
-from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, PARTITIONING_LABEL, PARTITIONING_VALUE
+from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, PARTITIONING_LABEL, PARTITIONING_VALUE
 
 
 @dataclass
@@ -28,6 +28,8 @@ class FakeNode:
     shown: dict[tuple[str, str], dict[str, tuple[str, ...]]] = field(default_factory=dict)  # kubelet's PodResources
     listed: dict[str, frozenset[str]] = field(default_factory=dict)  # what the kubelet last heard from the plugin
     policy_installed: bool = True
+    version: int = 100  # of the Node; counted up by every write of labels
+    server_lags: dict[str, int] = field(default_factory=dict)  # by how many versions an API server is behind
     plugin_comes_back: bool = True
     plugin_runs: bool = True
     calls: list[str] = field(default_factory=list)
@@ -59,10 +61,15 @@ class FakeNode:
         self.bind(replace(pod, phase="Running"))
         self.shown[(pod.key.namespace, pod.key.name)] = {name: tuple(ids) for name, ids in devices.items()}
 
+    def hold_unhealthy(self, *devices: str) -> None:
+        """The device plugin holds these unhealthy until it enumerates again: the kubelet no longer lists them."""
+        listed = {resource: ids.difference(devices) for resource, ids in self.listed.items()}
+        self.listed = {resource: ids for resource, ids in listed.items() if ids}
+
     @property
     def fenced(self) -> bool:
         """Whether a binding would be refused now."""
-        return self.policy_installed and self.info.labels.get(FENCE_LABEL) == FENCE_VALUE
+        return self.policy_installed and self.info.labels.get(FENCE_LABEL) in (FENCE_VALUE, FENCE_CHANGING)
 
     def _called(self, call: str) -> None:
         self.calls.append(call)
@@ -85,18 +92,36 @@ class FakeNode:
         self._called("remove_taint")
         self.info = replace(self.info, taints=tuple(each for each in self.info.taints if each.key != key))
 
-    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> None:
+    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
         self._called("fence" if labels.get(FENCE_LABEL) else "unfence")
         merged = {**self.info.labels, **labels}
         self.info = replace(self.info, labels={key: value for key, value in merged.items() if value is not None})
+        self.version += 1
+        return self.version
+
+    async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
+        self._called("commit")
+        so = self.info.labels.get(label) == before and any(each.key == beside for each in self.info.taints)
+        if so:
+            self.info = replace(self.info, labels={**self.info.labels, label: after})
+        return so
+
+    async def take_off(self, name: str, label: str, value: str | None, taint: str) -> bool:
+        self._called("unfence")
+        had = self.info.labels.get(label) == value
+        if had:
+            labels = {key: text for key, text in self.info.labels.items() if key != label}
+            taints = tuple(each for each in self.info.taints if each.key != taint)
+            self.info = replace(self.info, labels=labels, taints=taints)
+        return had
 
     async def api_servers(self) -> tuple[str, ...]:
         self._called("api_servers")
         return ("https://one", "https://two")
 
-    async def binding_refused(self, node: str, server: str) -> bool:
+    async def refused_as_of(self, node: str, server: str) -> int | None:
         self._called("probe")
-        return self.fenced
+        return self.version - self.server_lags.get(server, 0) if self.fenced else None
 
     async def pods_on(self, node: str) -> tuple[PodInfo, ...]:
         self._called("pods_on")
@@ -125,12 +150,17 @@ class FakeNode:
         self._called("list")
         return tuple(PodDevices(namespace, name, devices) for (namespace, name), devices in self.shown.items())
 
-    async def reload(self, expected: Mapping[str, frozenset[str]]) -> None:
+    async def reload(self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str]) -> None:
         self._called("reload")
         if not self.plugin_runs:
             raise PluginAbsent("no process nvidia-device-plugin runs on this node")
         if not self.plugin_comes_back:
             raise PluginStuck("the device plugin did not come back", hint="restart the kubelet")
+        if any(each.problem for each in self.gpus.read().gpus):
+            self.listed = {}
+            raise PluginStuck("the device plugin ended while it looked at the GPUs")
         self.listed = self.enumerate()
-        if self.listed != dict(expected):
+        listed = frozenset(each for ids in self.listed.values() for each in ids)
+        wanted = frozenset(each for ids in expected.values() for each in ids)
+        if not wanted - doubtful <= listed <= wanted:
             raise PluginStuck(f"the kubelet lists {self.listed}, NVML has {dict(expected)}")

@@ -115,3 +115,17 @@ def test_a_host_without_a_driver_is_told_in_one_line_with_the_roots(tmp_path: Pa
 def test_a_library_that_does_not_load_says_why(tmp_path: Path) -> None:
     with pytest.raises(DriverUnavailable, match="cannot be loaded"):
         load(put(tmp_path))
+
+
+@pytest.mark.parametrize("root", ["/opt/" + "x" * 300, "/opt/a\0b", "/loop", "\x1b[2J", "/opt/../../../.."])
+def test_a_driver_root_that_is_no_place_does_not_hide_the_driver(tmp_path: Path, root: str) -> None:
+    real = put(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    ready = tmp_path / "run/nvidia/validations/driver-ready"
+    ready.parent.mkdir(parents=True)
+    ready.write_text(f"NVIDIA_DRIVER_ROOT={root}\nNVIDIA_DEV_ROOT={root}\n")
+    found = DriverSearch(HostPaths(tmp_path))()
+    assert found.library == real
+    assert all(each.is_relative_to(tmp_path) for each in found.dev_roots)
+    with pytest.raises(DriverUnavailable):
+        DriverSearch(HostPaths(tmp_path / "empty"), root)()

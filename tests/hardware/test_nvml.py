@@ -149,10 +149,11 @@ def test_processes_that_cannot_be_read_are_never_taken_for_none(gpus: NvmlGpus, 
     assert driver.counters().destroyed_in_use_attempts == 0
 
 
-def test_a_gpu_that_was_never_seen_and_does_not_answer_is_left_out(driver: SimulatedDriver) -> None:
+def test_a_gpu_that_was_never_seen_and_does_not_answer_is_counted_and_left_out(driver: SimulatedDriver) -> None:
     driver.set_lost(driver.snapshot()[0].uuid, True)
     gpus = NvmlGpus(lambda: driver.library, lambda _: None)
-    assert [each.pci_bus_id for each in gpus.read().gpus] == [OTHER]
+    reading = gpus.read()
+    assert ([each.pci_bus_id for each in reading.gpus], reading.silent) == ([OTHER], 1)
     assert gpus.set_mig_mode(OTHER, True) is MigMode.ENABLED
 
 

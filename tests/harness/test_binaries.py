@@ -16,9 +16,10 @@ from cdmo_harness.binaries import (
     etcd_module,
     find_binaries,
     kubernetes_module,
+    kubernetes_versions,
 )
 from cdmo_harness.build_progress import show_progress
-from cdmo_harness.errors import BuildFailed, NoToolchain, WrongBinary
+from cdmo_harness.errors import BinariesError, BuildFailed, NoToolchain, WrongBinary
 from cdmo_harness.go_build import GoModule, ProgramCache
 from cdmo_harness.go_toolchain import Toolchains
 from rich.console import Console
@@ -165,6 +166,22 @@ def test_every_component_has_a_package_in_a_pinned_module() -> None:
     assert programs.keys() == {component.value for component in Component}
     assert etcd_module().required_version("go.etcd.io/etcd/server/v3") == "v3.7.3"
     assert kubernetes_module().required_version("k8s.io/kubernetes") == "v1.37.2"
+
+
+@pytest.mark.parametrize("version", ["1.37.2", "1.36.3", "1.35.4", "1.34.4"])
+def test_every_supported_version_of_kubernetes_can_be_built_with_its_own_stamps(version: str) -> None:
+    module = kubernetes_module(version)
+    assert module.required_version("k8s.io/kubernetes") == f"v{version}"
+    assert f"gitVersion=v{version}" in " ".join(module.build_arguments())
+    assert len(module.inputs_digest()) == 16  # go.mod and go.sum are there
+
+
+def test_the_usual_version_is_the_newest_and_an_unknown_one_is_refused_with_the_choice() -> None:
+    assert kubernetes_versions() == ("1.37.2", "1.36.3", "1.35.4", "1.34.4")
+    assert kubernetes_module("1.37.2") == kubernetes_module()
+    with pytest.raises(BinariesError, match=r"Kubernetes 1\.12\.0 cannot be built") as caught:
+        kubernetes_module("1.12.0")
+    assert "1.35.4" in caught.value.hint
 
 
 def test_kubernetes_programs_are_stamped_with_their_version() -> None:

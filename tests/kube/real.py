@@ -64,7 +64,7 @@ async def fence_stands(fence: FenceApi, node: str, server: str, stands: bool) ->
     """Wait until the probe says so."""
 
     async def says_so() -> bool:
-        return await fence.binding_refused(node, server) is stands
+        return (await fence.refused_as_of(node, server) is not None) is stands
 
     await eventually(says_so)
 

@@ -35,7 +35,12 @@ def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "just words", "{a: [", "contexts: []", '{"clusters": null, "contexts": null}', "\x00"],
+    [
+        *("", "[]", "just words", "{a: [", "contexts: []", '{"clusters": null, "contexts": null}', "\x00"),
+        pytest.param("[" * 50_000, id="nested deeply"),
+        pytest.param("a: &a [x, x]\n" + "".join(f"{n}: &{n} [*a, *a]\n" for n in range(9)) + "---\n", id="two"),
+        pytest.param("#" * (1 << 20) + "\n{}", id="too long"),
+    ],
 )
 def test_a_kubeconfig_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "kubeconfig"
@@ -60,6 +65,7 @@ def broken(folder: Path, change: Any) -> Path:
         lambda content: content["contexts"][0]["context"].update(cluster="gone"),
         lambda content: content["contexts"][0]["context"].update(user="gone"),
         lambda content: content["clusters"][0]["cluster"].update(server="kubernetes.example"),
+        lambda content: content["clusters"][0]["cluster"].update(server="https://[::1"),
         lambda content: content["clusters"][0]["cluster"].update({"certificate-authority": "/nowhere/ca.crt"}),
         lambda content: content["clusters"][0]["cluster"].update({"certificate-authority-data": "bm90IHBlbQ=="}),
         lambda content: content["users"][0]["user"].update({"client-certificate": "/nowhere", "client-key": "/x"}),
@@ -144,6 +150,26 @@ async def test_a_call_that_is_never_answered_ends_at_its_limit(tmp_path: Path) -
         server.script("get", faults.hang)
         with pytest.raises(ClusterUnavailable, match="no answer in time"):
             await connection.call(ASK, limit_s=0.1)
+
+
+@pytest.mark.asyncio
+async def test_a_handshake_that_is_never_answered_leaves_no_socket_open(tmp_path: Path) -> None:
+    """A server that hangs accepts connections, as its kernel does, and says nothing."""
+    closed = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            pass
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, connection_to(f"https://127.0.0.1:{port}", tmp_path) as connection:
+        with pytest.raises(ClusterUnavailable, match="no answer in time"):
+            await connection.call(ASK, limit_s=0.5)
+        async with asyncio.timeout(5):
+            await closed.wait()
 
 
 @pytest.mark.asyncio

@@ -19,7 +19,13 @@ from cdmo.kube.connect import Connection, ConnectSettings, connect
 from cdmo.kube.port import FenceApi
 from cdmo.kube.resources import NODE, POD, Ask, Kind
 from cdmo.model.cluster import Taint
-from cdmo.model.names import PROBE_NAMESPACE
+from cdmo.model.names import (
+    FENCE_CHANGING,
+    FENCE_LABEL,
+    FENCE_VALUE,
+    PROBE_NAMESPACE,
+    REPARTITIONING_TAINT,
+)
 from tests.kube.objects import container, node_json
 from tests.kube.real import (
     FENCE_MANIFEST,
@@ -28,6 +34,7 @@ from tests.kube.real import (
     client_of,
     create,
     create_pod,
+    eventually,
     fence_stands,
     put_fence,
 )
@@ -81,10 +88,37 @@ async def test_the_fence_stands_and_is_gone_within_moments_of_the_label(connecti
     assert statistics.median(down) < 1
 
 
+async def test_the_fence_does_not_flicker_when_its_label_changes_value(connection: Connection) -> None:
+    fence = await fenced_node(connection, "flicker")
+    await fence.set_taint("flicker", REPARTITIONING_TAINT, "NoSchedule")
+    for _ in range(10):
+        for before, after in ((FENCE_VALUE, FENCE_CHANGING), (FENCE_CHANGING, FENCE_VALUE)):
+            swap = asyncio.create_task(
+                fence.swap_label("flicker", FENCE_LABEL, before, after, beside=REPARTITIONING_TAINT)
+            )
+            while not swap.done():
+                assert await fence.refused_as_of("flicker", connection.server)
+            assert await swap
+            for _ in range(10):
+                assert await fence.refused_as_of("flicker", connection.server)
+
+
+async def test_a_refusal_names_the_version_of_the_node_that_the_api_server_knows(connection: Connection) -> None:
+    fence = await fenced_node(connection, "versions")
+    for number in range(5):
+        written = await fence.set_labels("versions", {"example.com/number": str(number)})
+
+        async def caught_up(written: int = written) -> bool:
+            known = await fence.refused_as_of("versions", connection.server)
+            return known is not None and known >= written
+
+        await eventually(caught_up)
+
+
 async def test_only_the_fenced_node_refuses_and_a_real_pod_is_kept_off_it(connection: Connection) -> None:
     fence = await fenced_node(connection, "fenced")
     await create(connection, NODE, node_json("free"))
-    assert not await fence.binding_refused("free", connection.server)
+    assert await fence.refused_as_of("free", connection.server) is None
     await create_pod(connection, "to-bind")
     ask = Ask("create", POD, "to-bind", "default", "binding")
     body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "to-bind"}, "target": {"kind": "Node"}}
@@ -124,7 +158,7 @@ async def test_missing_rights_are_never_taken_for_a_fence(
     nobody = await asyncio.to_thread(control_plane.service_account_kubeconfig, "default", "default")
     async with connect(ConnectSettings(kubeconfig=nobody), {}) as other:
         with pytest.raises(Denied, match="cannot create resource"):
-            await client_of(other).fence().binding_refused("no-rights", other.server)
+            await client_of(other).fence().refused_as_of("no-rights", other.server)
 
 
 async def test_a_pod_with_the_probes_name_is_a_fault_that_is_named(connection: Connection) -> None:
@@ -133,7 +167,7 @@ async def test_a_pod_with_the_probes_name_is_a_fault_that_is_named(connection: C
     await create_pod(connection, "cdmo-fence-probe")
     try:
         with pytest.raises(ClusterError, match="a pod default/cdmo-fence-probe exists"):
-            await fence.binding_refused("named", connection.server)
+            await fence.refused_as_of("named", connection.server)
     finally:
         await connection.call(Ask("delete", POD, "cdmo-fence-probe", "default"), params={"gracePeriodSeconds": "0"})
 
@@ -182,7 +216,7 @@ async def test_another_address_of_the_server_is_trusted_under_the_configured_nam
     await create(connection, NODE, node_json("siblings"))
     # The same server at an address that its certificate does not name.
     sibling = connection.server.replace("127.0.0.1", "[::ffff:127.0.0.1]")
-    assert not await client_of(connection).fence().binding_refused("siblings", sibling)
+    assert await client_of(connection).fence().refused_as_of("siblings", sibling) is None
     configured = control_plane.directory / "sibling.kubeconfig"
     configured.write_text(control_plane.admin_kubeconfig.read_text().replace(connection.server, sibling))
     async with connect(ConnectSettings(kubeconfig=configured), {}) as stranger:

@@ -21,7 +21,7 @@ from cdmo.errors import (
     Invalid,
     NotFound,
 )
-from cdmo.kube.errors import retry_after_s, translate
+from cdmo.kube.errors import Status, failure_of_status, retry_after_s, status_of, translate
 from cdmo.kube.resources import EVENT, MIG_NODE, NODE, POD, Ask
 
 ASK = Ask("get", NODE, "gpu-1")
@@ -161,3 +161,20 @@ def test_requests_are_named_in_words() -> None:
 
 def test_a_name_cannot_climb_out_of_its_path() -> None:
     assert Ask("get", NODE, "../../secrets?x=1").path == "api/v1/nodes/..%2F..%2Fsecrets%3Fx%3D1"
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_of_dots_is_a_name_and_no_way_up(name: str) -> None:
+    sent = httpx2.Client().build_request("GET", f"https://10.0.0.1/{Ask('get', NODE, name).path}")
+    assert sent.url.raw_path == b"/api/v1/nodes/" + b"%2E" * len(name)
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"message": "\xff"}', b"{", b"x" * 10_000, b"\x1b[2J"])
+def test_a_refusal_in_any_form_is_one_sentence(body: bytes) -> None:
+    failure = failure_of_status(status_of(body), 503, ASK)
+    assert isinstance(failure, ClusterUnavailable)
+    assert str(failure).isprintable() and len(str(failure)) < 1000
+
+
+def test_a_long_reason_is_cut_as_a_long_message_is() -> None:
+    assert len(str(failure_of_status(Status(reason="R" * 10_000), 400, ASK))) < 1000

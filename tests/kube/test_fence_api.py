@@ -13,7 +13,7 @@ import pytest
 from cdmo.errors import ClusterError, ClusterUnavailable, Conflict, Denied, Invalid, NotFound
 from cdmo.kube.fence_api import KubeFence
 from cdmo.model.cluster import Taint
-from cdmo.model.names import PROBE_POD, REPARTITIONING_TAINT
+from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, PROBE_POD, REPARTITIONING_TAINT
 from tests.fakes import faults
 from tests.fakes.api_server import FakeApiServer, Fault
 from tests.fakes.api_store import Refused
@@ -26,7 +26,7 @@ OTHERS = {"key": "team", "value": "ml", "effect": "NoExecute", "timeAdded": "202
 SLICES = "apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 FENCE_SAYS = (
     f"pods \"{PROBE_POD}\" is forbidden: ValidatingAdmissionPolicy 'cdmo-fence' with binding 'cdmo-fence' denied "
-    "request: node n1 is being repartitioned by CDMO"
+    "request: node n1 is being repartitioned by CDMO; the pod can be bound to it in a moment (version 4711)"
 )
 RBAC_SAYS = (
     f'pods "{PROBE_POD}" is forbidden: User "system:serviceaccount:cdmo:cdmo-fence" cannot create resource '
@@ -95,15 +95,81 @@ async def test_labels_are_merged_and_none_removes(tmp_path: Path) -> None:
         assert (await api.node("n1")).labels == {"kubernetes.io/hostname": "n1", "b": "2"}
 
 
+async def test_a_label_is_swapped_only_over_the_value_it_was_thought_to_have_and_beside_its_taint(
+    tmp_path: Path,
+) -> None:
+    async with fence(tmp_path) as (server, api):
+        await api.set_labels("n1", {"a": "1"})
+        assert not await api.swap_label("n1", "a", "1", "2", beside=REPARTITIONING_TAINT)
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        assert not await api.swap_label("n1", "a", "0", "2", beside=REPARTITIONING_TAINT)
+        assert (await api.node("n1")).labels["a"] == "1"
+        server.script("patch", faults.answer(409, "Conflict"))
+        assert await api.swap_label("n1", "a", "1", "2", beside=REPARTITIONING_TAINT)
+        assert (await api.node("n1")).labels["a"] == "2"
+
+
+@pytest.mark.parametrize("value", ["1", None])
+async def test_label_and_taint_are_taken_off_in_one_write_if_the_label_is_as_thought(
+    tmp_path: Path, value: str | None
+) -> None:
+    async with fence(tmp_path) as (server, api):
+        await api.set_labels("n1", {"a": value})
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        before = len(server.asked("patch"))
+        assert not await api.take_off("n1", "a", "other", REPARTITIONING_TAINT)
+        assert len(server.asked("patch")) == before
+        assert await api.take_off("n1", "a", value, REPARTITIONING_TAINT)
+        assert len(server.asked("patch")) == before + 1
+        node = await api.node("n1")
+        assert "a" not in node.labels
+        assert REPARTITIONING_TAINT not in {each.key for each in node.taints}
+
+
+@pytest.mark.parametrize("version", ["", "abc", "-1", "9" * 21])
+async def test_a_version_that_cannot_be_compared_is_refused(tmp_path: Path, version: str) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.script("patch", faults.body(json.dumps({"metadata": {"resourceVersion": version}}).encode(), 200))
+        with pytest.raises(Invalid, match="is no number"):
+            await api.set_labels("n1", {"a": "1"})
+
+
 async def test_capacity_and_allocatable_are_written_to_the_status_alone(tmp_path: Path) -> None:
     async with fence(tmp_path) as (server, api):
         one, three = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
         await api.set_capacity("n1", {one: 7, three: 0}, {one: 5, three: 0})
         (request,) = server.asked("patch")
         assert request.path == "/api/v1/nodes/n1/status"
-        assert request.json() == {
-            "status": {"capacity": {one: "7", three: "0"}, "allocatable": {one: "5", three: "0"}}
+        assert request.json()["status"] == {
+            "capacity": {one: "7", three: "0"},
+            "allocatable": {one: "5", three: "0"},
         }
+
+
+async def test_every_write_names_the_version_it_was_made_from(tmp_path: Path) -> None:
+    """One that is carried out late, after its sender gave it up and went on, is then refused."""
+    async with fence(tmp_path) as (server, api):
+        await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        await api.set_capacity("n1", {"nvidia.com/mig-1g.10gb": 7}, {"nvidia.com/mig-1g.10gb": 7})
+        await api.remove_taint("n1", REPARTITIONING_TAINT)
+        await api.set_labels("n1", {FENCE_LABEL: None})
+        versions = [each.json()["metadata"]["resourceVersion"] for each in server.asked("patch")]
+    assert len(set(versions)) == 5
+
+
+async def test_a_label_that_is_as_it_should_be_is_not_written(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        await api.set_labels("n1", {FENCE_LABEL: None})
+        assert not server.asked("patch")
+
+
+async def test_a_node_that_somebody_else_changed_in_between_is_read_again(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        server.script("patch", faults.answer(409, "Conflict"))
+        await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
+        assert (await api.node("n1")).labels[FENCE_LABEL] == FENCE_VALUE
+        assert len(server.asked("patch")) == 2
 
 
 async def test_a_node_that_is_not_there_is_not_found(tmp_path: Path) -> None:
@@ -149,14 +215,14 @@ async def test_a_list_that_outlives_its_token_is_read_again(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("answer", "refused"),
     [
-        (faults.answer(403, "Forbidden", FENCE_SAYS), True),
-        (faults.body(json.dumps(Refused(404, "NotFound", "", {"name": PROBE_POD}).body).encode(), 404), False),
+        (faults.answer(403, "Forbidden", FENCE_SAYS), 4711),
+        (faults.body(json.dumps(Refused(404, "NotFound", "", {"name": PROBE_POD}).body).encode(), 404), None),
     ],
 )
-async def test_only_the_fences_own_refusal_proves_it(tmp_path: Path, answer: Fault, refused: bool) -> None:
+async def test_only_the_fences_own_refusal_proves_it(tmp_path: Path, answer: Fault, refused: int | None) -> None:
     async with fence(tmp_path) as (server, api):
         server.script("post", answer)
-        assert await api.binding_refused("n1", server.url) is refused
+        assert await api.refused_as_of("n1", server.url) == refused
         (request,) = server.asked("post")
         assert request.path == f"/api/v1/namespaces/default/pods/{PROBE_POD}/binding"
         assert request.query["dryRun"] == "All"
@@ -174,13 +240,14 @@ async def test_only_the_fences_own_refusal_proves_it(tmp_path: Path, answer: Fau
         (faults.answer(503), ClusterUnavailable),
         (faults.reset, ClusterUnavailable),
         (faults.body(b"{}", 201), ClusterError),
+        (faults.answer(403, "Forbidden", FENCE_SAYS.replace("version", "as of")), ClusterError),
     ],
 )
 async def test_any_other_answer_proves_nothing(tmp_path: Path, answer: Fault, failure: type[ClusterError]) -> None:
     async with fence(tmp_path) as (server, api):
         server.script("post", answer)
         with pytest.raises(failure) as caught:
-            await api.binding_refused("n1", server.url)
+            await api.refused_as_of("n1", server.url)
         assert type(caught.value) is failure
 
 
@@ -237,5 +304,5 @@ async def test_api_servers_that_cannot_be_learnt_now_are_not_guessed(tmp_path: P
 async def test_another_server_is_asked_at_its_own_address(tmp_path: Path) -> None:
     async with fence(tmp_path) as (server, api), FakeApiServer() as other:
         other.script("post", faults.answer(403, "Forbidden", FENCE_SAYS))
-        assert await api.binding_refused("n1", other.url)
+        assert await api.refused_as_of("n1", other.url)
         assert not server.asked("post")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cdmo.kube.connect import Connection
-from cdmo.kube.lease import LeaseElector
+from cdmo.kube.lease import LeaseElector, LeaseTimes
 from tests.fakes import faults
 from tests.fakes.api_server import Exchange, FakeApiServer
 from tests.fakes.api_store import Address
@@ -32,10 +32,16 @@ class Election:
         self._connection = connection
         self._tasks: dict[LeaseElector, asyncio.Task[None]] = {}
 
-    async def candidate(self, identity: str) -> LeaseElector:
+    async def candidate(self, identity: str, times: LeaseTimes | None = None) -> LeaseElector:
         """One that has had its first try."""
         elector = LeaseElector(
-            self._connection, "cdmo", "cdmo-controller", identity, clock=self.clock, random=lambda: 0.5
+            self._connection,
+            "cdmo",
+            "cdmo-controller",
+            identity,
+            clock=self.clock,
+            random=lambda: 0.5,
+            times=times or LeaseTimes(),
         )
         self._tasks[elector] = asyncio.create_task(elector.run())
         await self.settled()
@@ -139,6 +145,26 @@ async def test_a_dead_leader_is_followed_after_fifteen_seconds_and_not_before(tm
         assert held.lease()["leaseTransitions"] == 5
 
 
+async def test_a_standby_takes_a_lease_in_the_moment_it_runs_out_however_seldom_it_looks(tmp_path: Path) -> None:
+    async with election(tmp_path) as held:
+        held.server.store.apply(PATH, {"spec": {"holderIdentity": "dead", "leaseDurationSeconds": 15}})
+        began = held.clock.monotonic()
+        standby = await held.candidate("standby", LeaseTimes(retry_s=36.0))
+        while not standby.is_leader():
+            await held.pass_time(0.5)
+        assert 15 <= held.clock.monotonic() - began <= 15.5
+
+
+async def test_a_standby_sees_a_renewal_soon(tmp_path: Path) -> None:
+    """By as much as it sees one late, it would take over late."""
+    async with election(tmp_path) as held:
+        held.server.store.apply(PATH, {"spec": {"holderIdentity": "first", "leaseDurationSeconds": 15}})
+        await held.candidate("standby")
+        asked = len(held.server.asked("get"))
+        await held.pass_time(10)
+        assert len(held.server.asked("get")) - asked >= 9  # time passes in steps here: fewer than on a real clock
+
+
 async def test_a_leader_that_goes_is_followed_at_once(tmp_path: Path) -> None:
     async with election(tmp_path) as held:
         first = await held.candidate("first")
@@ -170,8 +196,8 @@ async def test_a_lost_race_is_no_leadership(tmp_path: Path) -> None:
         first = await held.candidate("first")
         assert not first.is_leader()
         held.server.store.apply(PATH, {"spec": {"holderIdentity": ""}})
-        held.server.script("patch", faults.answer(409, "Conflict"))
-        await held.pass_time(2.5)
+        held.server.script("patch", *[faults.answer(409, "Conflict")] * 2)
+        await held.pass_time(2)
         assert not first.is_leader()
         await held.pass_time(2.5)
         assert first.is_leader()

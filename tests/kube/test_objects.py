@@ -346,7 +346,7 @@ def test_files_are_read_as_of_their_latest_heartbeat_but_not_later_than_now(tmp_
 
 def test_a_reading_says_nothing_of_the_terminal(tmp_path: Path) -> None:
     reading = read(tmp_path, {"kind": "Pod", "metadata": {"name": "\x1b[2J\nevil"}, "spec": 3})
-    assert reading.problems == ("0.txt: Pod default/?[2J?evil spec: expected object, got int; it is left out",)
+    assert reading.problems == ("0.txt: Pod default/?[2J evil spec: expected object, got int; it is left out",)
 
 
 def test_the_recorded_files_are_what_kubectl_prints() -> None:

@@ -81,7 +81,18 @@ async def test_an_event_has_all_that_the_api_wants(tmp_path: Path) -> None:
     assert written["reportingController"] == "cdmo-agent"
     assert written["reportingInstance"] == "gpu-1"
     assert written["eventTime"] == "2025-06-15T15:06:40.000000Z"
-    assert written["metadata"]["generateName"] == "gpu-1-"
+    assert written["metadata"]["name"].startswith("gpu-1.")
+
+
+async def test_an_event_whose_first_answer_was_lost_is_written_once(tmp_path: Path) -> None:
+    async with recording(tmp_path) as held:
+        held.server.script("post", faults.carry_out_and_reset)
+        held.recorder.emit(event("cut"))
+        held.recorder.emit(event("cut again"))
+        await held.until_written(2)
+        assert len(held.server.asked("post")) >= 3
+        assert held.notes() == ["cut", "cut again"]
+        assert held.recorder.dropped == 0
 
 
 async def test_an_event_about_a_pod_goes_to_its_namespace(tmp_path: Path) -> None:

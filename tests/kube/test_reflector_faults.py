@@ -147,6 +147,21 @@ async def test_nothing_is_a_ghost_and_nothing_missed_after_thirty_seconds_withou
     assert mirror.clock.slept == sorted(mirror.clock.slept)  # ever more patient
 
 
+async def test_a_watch_that_stood_quietly_for_long_starts_with_short_pauses_again(tmp_path: Path) -> None:
+    """Namespaces and volumes hardly ever change: what went wrong a day ago must not lengthen today's pauses."""
+    async with FakeApiServer() as server, watching(server, tmp_path) as mirror:
+        await mirror.until(lambda: bool(server.asked("watch")))
+        mirror.put("first")
+        await mirror.until_equal()  # the watch is open
+        for _ in range(6):
+            mirror.clock.jump(3600)
+            server.cut_watches()
+            await mirror.until(lambda: not mirror.reflector.synced)
+            await mirror.until(lambda: mirror.reflector.synced)
+        assert len(server.asked("list")) == 1
+        assert max(mirror.clock.slept) < 0.5
+
+
 async def test_a_cut_connection_is_known_to_the_owner_at_once(tmp_path: Path) -> None:
     async with FakeApiServer() as server, watching(server, tmp_path) as mirror:
         await mirror.until(lambda: bool(server.asked("watch")) and mirror.reflector.synced)
@@ -218,3 +233,15 @@ async def test_signs_that_other_readers_take_for_line_ends_do_not_cut_an_event(t
         server.cut_watches()
         await mirror.until(lambda: "ml/a" in mirror.reflector.items)
         assert mirror.reflector.items["ml/a"].key.uid == "one\u2028two\u0085three"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(b'{"type": "ADDED", "object": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", id="nested deeply"),
+        pytest.param(b'{"type": "ADDED", "object": {"metadata": {"name": "\xff"}}}\n', id="not UTF-8"),
+        pytest.param(b'{"type": "ERROR", "object": {"code": ' + b"9" * 5000 + b"}}\n", id="a huge code"),
+    ],
+)
+async def test_an_event_that_cannot_be_read_does_not_end_the_mirror(tmp_path: Path, event: bytes) -> None:
+    await survives(tmp_path, "watch", faults.stream_then_serve(event))

@@ -211,3 +211,32 @@ def test_what_pods_of_one_workload_have_in_common_is_kept_once() -> None:
     first, second = (pod_info(json.dumps(pod_json(n, labels={"app": "x"}, **spec)).encode()) for n in "ab")
     for field in ("requests", "demand", "others", "tolerations", "node_selector", "labels"):
         assert getattr(first, field) is getattr(second, field), field
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"priority": 2**31},
+        {"priority": -(2**40)},
+        {"containers": [{"ports": [{"hostPort": 65536}]}]},
+        {"containers": [{"ports": [{"hostPort": -1}]}]},
+        {"topologySpreadConstraints": [{"maxSkew": 10**30}]},
+    ],
+)
+def test_a_number_that_kubernetes_cannot_hold_is_no_pod(spec: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        pod(**spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"containers": [container(mig_1g="-1"), container(mig_1g="5")]},
+        {"initContainers": [container(mig_1g="-1")]},
+        {"overhead": {"cpu": "-1m"}},
+        {"resources": {"requests": {"memory": "-1"}}},
+    ],
+)
+def test_a_request_below_zero_is_no_pod(spec: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="below zero"):
+        pod(**spec)

@@ -19,6 +19,7 @@ from cdmo.kubelet.sockets import resource_of, socket_of
 SCRIPT = Path(__file__).with_name("scripted_plugin.py")
 LIMIT = 10.0  # seconds until a test gives up on a process
 
+NONE: frozenset[str] = frozenset()  # devices that may be missing
 ONE, THREE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 ONE_SOCKET, THREE_SOCKET = "nvidia-mig-1g.10gb.sock", "nvidia-mig-3g.40gb.sock"
 

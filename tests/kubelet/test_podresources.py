@@ -191,3 +191,24 @@ async def test_the_stand_ins_kubelet_is_understood(socket: Path) -> None:
         assert await pods.get("default", "other") is None
         assert await pods.list() == (found,)
     assert [len(ids) for ids in found.devices.values()] == [1]
+
+
+async def test_an_answer_that_is_no_such_message_is_no_answer(socket: Path) -> None:
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details: object) -> grpc.RpcMethodHandler:
+            async def answer(request: bytes, context: object) -> bytes:
+                return b"\xff\xff\xff"
+
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Handler(),))
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    try:
+        async with client(socket) as pods:
+            for ask in (pods.list, pods.allocatable, lambda: pods.get("ml", "train")):
+                with pytest.raises(KubeletUnavailable, match="cannot be read"):
+                    await ask()
+    finally:
+        await server.stop(None)

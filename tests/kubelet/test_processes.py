@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 from pathlib import Path
+
+import pytest
 
 from cdmo.kubelet.processes import HostProcess, ProcessTable
 from tests.kubelet.plugins import NodeFolder
@@ -89,6 +92,27 @@ def test_connections_of_others_do_not_count(node: NodeFolder, short_folder: Path
         assert ProcessTable(node.proc).unix_connections(found) == frozenset()
 
 
+def test_a_connection_from_the_hosts_network_is_found_in_the_hosts_table(short_folder: Path, tmp_path: Path) -> None:
+    """The plugin's pod has a network namespace of its own, whose table does not have it."""
+    path = short_folder / "nvidia-mig-1g.10gb.sock"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(str(path))
+        server.listen()
+        client.connect(str(path))
+        with server.accept()[0], HostProcess(os.getpid(), os.pidfd_open(os.getpid())) as here:
+            own = tmp_path / str(here.pid)
+            (own / "net").mkdir(parents=True)
+            (own / "fd").symlink_to("/proc/self/fd")
+            (own / "net/unix").write_text("Num       RefCount Protocol Flags    Type St Inode Path\n")
+            table = ProcessTable(tmp_path)
+            assert table.unix_connections(here) == frozenset()
+            (tmp_path / "1").symlink_to("/proc/self")
+            assert path.name in (table.unix_connections(here) or ())
+            (tmp_path / "1").unlink()
+            (tmp_path / "1").mkdir()  # its table cannot be read
+            assert table.unix_connections(here) is None
+
+
 def test_what_cannot_be_told_of_a_process_is_said_so(node: NodeFolder, tmp_path: Path) -> None:
     node.start_plugin()
     (found,) = ProcessTable(node.proc).find("nvidia-device-plugin")
@@ -97,3 +121,20 @@ def test_what_cannot_be_told_of_a_process_is_said_so(node: NodeFolder, tmp_path:
         elsewhere = ProcessTable(tmp_path)
         assert elsewhere.unix_connections(found) is None
         assert elsewhere.age(found) == float("inf")
+
+
+def test_entries_that_no_process_can_have_are_passed_over(tmp_path: Path) -> None:
+    for name in ("9" * 30, "-1", "self", "\u0663"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cmdline").write_bytes(b"nvidia-device-plugin\0")
+    assert ProcessTable(tmp_path).find("nvidia-device-plugin") == ()
+
+
+@pytest.mark.parametrize("start", ["9" * 400, "9" * 5000, "-", "1e9", ""])
+def test_a_start_time_that_is_none_is_long_ago(node: NodeFolder, tmp_path: Path, start: str) -> None:
+    node.start_plugin()
+    (found,) = ProcessTable(node.proc).find("nvidia-device-plugin")
+    (tmp_path / str(found.pid)).mkdir()
+    (tmp_path / str(found.pid) / "stat").write_text(f"1 (a) b) S{' 0' * 18} {start}\n")
+    with found:
+        assert ProcessTable(tmp_path).age(found) == math.inf

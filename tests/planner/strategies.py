@@ -21,6 +21,7 @@ from tests.builders import (
     IDLE,
     IN_USE,
     NOW,
+    UNHEALTHY,
     Card,
     PodParts,
     card,
@@ -51,7 +52,7 @@ MODELS = (("h100",),) * 3 + (("a100",), ("a30",), ("rtx_pro_6000",), ("h100", "a
 _UNWELL: tuple[NodeParts, ...] = ({}, {}, {}, {}, {}, {}, {"managed": False}, {"alive": False})
 _GONE = sorted(table_of(card("h100")).cuts)  # places that were planned for a pod which is there no more
 _WELL = ("",) * 15
-_STATES = (IDLE, IDLE, IDLE, IN_USE, BROKEN, "ml/x", "ml/y")
+_STATES = (IDLE, IDLE, IDLE, IN_USE, BROKEN, UNHEALTHY, "ml/x", "ml/y")
 _TOLERATION = Toleration("dedicated", "Exists")
 _WEB = (Requirement("app", "In", ("web",)),)
 _ZONES = st.sampled_from(("a", "b"))
@@ -107,9 +108,12 @@ def views(draw: st.DrawFn, name: str, models: tuple[str, ...]) -> MigNodeView:
     """A node with up to three cards, sometimes tainted, full, silent or not managed."""
     gpus = [draw(cut_cards(draw(st.sampled_from(models)))) for _ in range(draw(st.sampled_from((1, 1, 2, 2, 3, 0))))]
     unwell = draw(st.sampled_from(_UNWELL))
+    offered = sorted({profile.name for each in gpus for profile in each.model.profiles})
+    beyond = draw(st.sampled_from(offered)) if offered and draw(st.integers(0, 7)) == 0 else ""
     return node(
         name,
         gpus,
+        out_of_reach={beyond: draw(st.integers(1, 2))} if beyond else {},
         labels={"host": name, **draw(st.sampled_from(({"zone": "a"}, {"zone": "a"}, {"zone": "b"}, {})))},
         taints=draw(st.sampled_from(((), (), (), (Taint("dedicated", "", "NoSchedule"),)))),
         allocatable={"cpu": draw(st.sampled_from((64_000, 64_000, 2_500)))},

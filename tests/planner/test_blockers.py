@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.builders import BROKEN, IDLE, IN_USE, Card, h100, node, pod, snapshot
+from tests.builders import BROKEN, IDLE, IN_USE, UNHEALTHY, Card, h100, node, pod, snapshot
 from tests.planner.expect import planned, waits
 
 
@@ -29,6 +29,7 @@ def test_idle_slices_are_not_in_the_way() -> None:
 def test_a_process_without_a_pod_and_a_broken_slice_are_told_apart() -> None:
     assert in_the_way_of("7g.80gb", h100({"1g.10gb@1": IN_USE})) == "1g.10gb in use at slot 1 is in the way"
     assert in_the_way_of("7g.80gb", h100({"1g.10gb@1": BROKEN})) == "broken 1g.10gb at slot 1 is in the way"
+    assert in_the_way_of("7g.80gb", h100({"1g.10gb@1": UNHEALTHY})) == "unhealthy 1g.10gb at slot 1 is in the way"
 
 
 def test_a_slice_that_is_only_named_in_a_status_is_in_use() -> None:

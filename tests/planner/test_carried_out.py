@@ -10,7 +10,7 @@ from cdmo.model.gpu import Placement
 from cdmo.model.plan import GpuChange, Plan
 from cdmo.model.snapshot import MigNodeView
 from cdmo.planner.placement import EMPTY, table_of
-from tests.builders import BROKEN, BUS, CARDS, IDLE, Slices, at, card, gpu_of, h100, node, pod, snapshot
+from tests.builders import BROKEN, BUS, CARDS, IDLE, UNHEALTHY, Slices, at, card, gpu_of, h100, node, pod, snapshot
 from tests.planner.carried_out import NotCarriedOut, carry_out
 
 
@@ -54,7 +54,7 @@ def test_no_card_takes_one_more_of_a_profile_than_it_has_room_for(name: str) -> 
         carry_out(question, Plan(changes=(GpuChange("gpu-1", BUS[0], layout, (more,), ()),)))
 
 
-@pytest.mark.parametrize("state", ["ml/old", BROKEN])
+@pytest.mark.parametrize("state", ["ml/old", BROKEN, UNHEALTHY])
 def test_a_slice_that_is_held_is_not_destroyed(state: str) -> None:
     question = snapshot([holding({"1g.10gb@0": state})])
     with pytest.raises(NotCarriedOut, match="processes run on it"):

@@ -6,7 +6,7 @@ from cdmo.model.gpu import MigMode
 from cdmo.model.plan import Plan
 from cdmo.model.reasons import WaitingCode
 from tests.builders import IDLE, a30, at, h100, node, pod, rtx_pro_6000, snapshot
-from tests.planner.expect import assignment, change, layout, places, planned
+from tests.planner.expect import assignment, change, layout, places, planned, waits
 
 
 def test_an_idle_slice_is_reused_and_nothing_is_changed() -> None:
@@ -157,3 +157,23 @@ def test_a_hopeless_search_ends_and_is_told_from_a_demand_that_never_fits() -> N
     nodes = [node(f"gpu-{number}", [*halves, *[h100()] * 5]) for number in range(20)]
     answer = planned(snapshot(nodes, [pod("train", {"3g.40gb": 9, "2g.20gb": 14})]))
     assert [each.code for each in answer.waiting] == [WaitingCode.NO_ROOM]
+
+
+def test_where_the_scheduler_reaches_no_idle_slice_another_is_cut() -> None:
+    """One of two idle slices makes up for the one that a pod holds and that the node does not count any more."""
+    sick = h100({"1g.10gb@0": "ml/x", "1g.10gb@1": IDLE, "1g.10gb@2": IDLE})
+    nodes = [node("gpu-1", [sick], out_of_reach={"1g.10gb": 1})]
+    answer = planned(snapshot(nodes, [pod("one", "1g.10gb"), pod("two", "1g.10gb")]))
+    actions = sorted(text.rpartition(" ")[2] for name in ("one", "two") for text in places(answer, name))
+    assert actions == ["create", "reuse"]
+
+
+def test_a_profile_is_not_cut_where_the_scheduler_would_not_reach_it() -> None:
+    sick, well = h100({"3g.40gb@0": "ml/x"}), h100({"4g.40gb@0": "ml/y"})
+    nodes = [node("gpu-1", [sick], out_of_reach={"3g.40gb": 1}), node("gpu-2", [well])]
+    answer = planned(snapshot(nodes, [pod("a", "3g.40gb"), pod("b", "3g.40gb")]))
+    assert places(answer, "a") == ["gpu-2/0 3g.40gb@4 create"]
+    assert places(planned(snapshot(nodes[:1], [pod("a", "2g.20gb")])), "a")[0].endswith(" create")
+    code, reason = waits(answer, "b")
+    assert code == "NoRoom"
+    assert "3g.40gb of ml/x at slot 0 is in the way" in reason

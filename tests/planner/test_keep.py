@@ -122,3 +122,18 @@ def test_what_a_kept_assignment_has_to_create_does_not_destroy_what_another_keep
     assert assignment(answer, "b") == given[1]
     assert places(answer, "a") == ["gpu-1/0 3g.40gb@4 create"]
     assert change(answer, "gpu-1").destroy == (at("1g.10gb@4"),)
+
+
+def test_a_slice_that_went_out_of_the_schedulers_reach_is_not_kept_for_anybody() -> None:
+    was = assigned("train", "gpu-1", "1g.10gb@1", action="reuse")
+    sick = h100({"1g.10gb@0": "ml/x", "1g.10gb@1": IDLE})
+    nodes = [node("gpu-1", [sick], out_of_reach={"1g.10gb": 1})]
+    answer = planned(snapshot(nodes, [pod("train", "1g.10gb")], assignments=[was]))
+    assert places(answer, "train") [0].endswith(" create")
+
+
+def test_nothing_is_kept_where_the_scheduler_would_not_reach_it() -> None:
+    was = assigned("train", "gpu-1", "1g.10gb@1")
+    nodes = [node("gpu-1", [h100({"1g.10gb@0": "ml/x"})], out_of_reach={"1g.10gb": 1})]
+    answer = planned(snapshot(nodes, [pod("train", "1g.10gb")], assignments=[was]))
+    assert answer.placements == ()

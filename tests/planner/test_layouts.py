@@ -7,7 +7,7 @@ from dataclasses import replace
 from msgspec import structs
 
 from cdmo.model.gpu import Placement
-from tests.builders import BROKEN, BUS, IDLE, IN_USE, assigned, at, h100, node, pod, snapshot
+from tests.builders import BROKEN, BUS, IDLE, IN_USE, UNHEALTHY, assigned, at, h100, node, pod, snapshot
 from tests.planner.expect import change, layout, places, planned, waits
 
 
@@ -22,6 +22,30 @@ def test_a_slice_that_came_into_use_is_put_back_into_the_layout_that_dropped_it(
     answer = planned(snapshot(nodes))
     assert layout(answer, "gpu-1") == {"1g.10gb@5"}
     assert change(answer, "gpu-1").create == change(answer, "gpu-1").destroy == ()
+
+
+def test_an_unhealthy_slice_is_left_to_the_agent_and_not_given_to_anybody() -> None:
+    nodes = [node("gpu-1", [h100(slices={"3g.40gb@0": UNHEALTHY})])]
+    answer = planned(snapshot(nodes, [pod("train", "3g.40gb"), pod("other", "4g.40gb")]))
+    assert places(answer, "train") == ["gpu-1/0 3g.40gb@4 create"]
+    assert layout(answer, "gpu-1") == {"3g.40gb@0", "3g.40gb@4"}
+    assert waits(answer, "other")[1].endswith("unhealthy 3g.40gb at slot 0 is in the way")
+
+
+def test_a_pod_that_was_promised_a_slice_is_planned_anew_when_the_slice_becomes_unhealthy() -> None:
+    nodes = [node("gpu-1", [h100(slices={"1g.10gb@0": UNHEALTHY, "1g.10gb@1": IDLE})])]
+    was = assigned("train", "gpu-1", "1g.10gb@0", action="reuse")
+    answer = planned(snapshot(nodes, [pod("train", "1g.10gb")], assignments=[was]))
+    assert places(answer, "train") == ["gpu-1/0 1g.10gb@1 reuse"]
+
+
+def test_a_gpu_that_is_out_of_planning_is_named_to_whoever_waits_for_it() -> None:
+    sick = h100(slices={"1g.10gb@0": IDLE}, problem="XID 95 (uncontained memory error): reset it")
+    answer = planned(snapshot([node("gpu-1", [sick])], [pod("train", "1g.10gb")]))
+    assert (answer.placements, answer.changes) == ((), ())
+    assert waits(answer, "train")[1] == (
+        f"only node gpu-1 could hold it: GPU {BUS[0]} is out of planning: XID 95 (uncontained memory error): reset it"
+    )
 
 
 def test_a_broken_slice_is_kept_and_not_given_to_anybody() -> None:
@@ -70,7 +94,7 @@ def test_a_card_with_an_instance_that_its_table_does_not_list_is_left_alone() ->
     answer = planned(snapshot([view], [pod("train", "3g.40gb")]))
     assert (answer.placements, answer.changes) == ((), ())
     assert waits(answer, "train")[1] == (
-        f"only node gpu-1 could hold it: GPU {BUS[0]}: "
+        f"only node gpu-1 could hold it: GPU {BUS[0]} is out of planning: "
         "it holds an instance that its card's profile table does not list"
     )
 

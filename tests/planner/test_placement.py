@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import combinations
 
 import pytest
+from msgspec.structs import replace
 
 from cdmo.model.gpu import Placement
 from cdmo.model.profile import GpuModel
@@ -131,3 +132,15 @@ def test_an_empty_card_holds_as_many_of_each_profile_as_its_driver_says(name: st
     table = table_of(card(name))
     for profile in table.model.profiles:
         assert table.most_of(profile.id) == profile.max_instances
+
+
+def test_of_profiles_with_one_id_the_first_counts_everywhere() -> None:
+    model = card("h100")
+    small, media = (next(each for each in model.profiles if each.name == name) for name in ("1g.10gb", "1g.10gb+me"))
+    doubled = replace(
+        model, profiles=(*model.profiles, replace(media, id=small.id, name="lie", resource="nvidia.com/lie"))
+    )
+    table = table_of(doubled)
+    assert table.profile_for("nvidia.com/lie") is None
+    assert {each.profile.name for each in table.by_profile[small.id]} == {"1g.10gb"}
+    assert table.addable(EMPTY) == table_of(model).addable(EMPTY)

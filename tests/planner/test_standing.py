@@ -144,3 +144,19 @@ def test_what_was_asked_for_is_corrected_by_what_is_there(
     observed: list[str], firm: list[str], base: list[str], expected: list[str]
 ) -> None:
     assert standing(H100, layout(*observed), layout(*firm), layout(*base)) == layout(*expected)
+
+
+def test_idle_slices_that_the_scheduler_cannot_reach_are_spoken_for() -> None:
+    """A pod runs on a slice out of use: the scheduler counts the pod, the node no longer counts the slice."""
+    view = node(
+        "gpu-1", [h100({"1g.10gb@0": "ml/x", "1g.10gb@1": IDLE, "3g.40gb@4": IDLE})], out_of_reach={"1g.10gb": 1}
+    )
+    missing = unseen(view, tables_of(view), [])
+    assert missing == {resource("1g.10gb"): 1}
+    assert outstanding(view, tables_of(view), missing, frozenset()) == {resource("1g.10gb"): 1}
+
+
+def test_there_may_be_more_out_of_reach_than_is_idle() -> None:
+    view = node("gpu-1", [h100({"1g.10gb@0": "ml/x", "1g.10gb@2": "ml/y"})], out_of_reach={"1g.10gb": 2})
+    missing = unseen(view, tables_of(view), [])
+    assert outstanding(view, tables_of(view), missing, frozenset()) == {resource("1g.10gb"): 2}

@@ -160,7 +160,7 @@ def test_a_card_whose_mig_mode_is_not_enabled() -> None:
     nodes = [node("gpu-1", [h100(mig_mode=MigMode.ENABLE_PENDING)])]
     assert waits(planned(snapshot(nodes, [pod("train", "1g.10gb")])), "train") == (
         WaitingCode.NODE_NOT_READY,
-        f"only node gpu-1 could hold it: GPU {BUS[0]}: its MIG mode is EnablePending",
+        f"only node gpu-1 could hold it: GPU {BUS[0]} is out of planning: its MIG mode is EnablePending",
     )
 
 

@@ -71,3 +71,8 @@ def test_files_that_are_too_long_or_not_text_are_refused(tmp_path: Path) -> None
         read_text(tmp_path / "long", 10)
     with pytest.raises(ValueError, match="utf-8"):
         read_text(tmp_path / "binary")
+
+
+def test_a_path_of_thousands_of_names_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="longer than 1024 names"):
+        resolve_inside(tmp_path, "a/" * 30_000)

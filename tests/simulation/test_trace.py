@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdmo.errors import BadInput
-from cdmo.simulation.trace import Trace, read_trace
+from cdmo.simulation.trace import MAX_LINE, Trace, lines_of, read_trace
 
 HEADER = "pod,arrival,duration,resources,priority"
 GOOD = "ml/a,0,1,nvidia.com/mig-1g.10gb=1,0"
@@ -93,3 +95,19 @@ def test_any_line_is_either_a_job_or_a_sentence(lines: list[str]) -> None:
     trace = read(*lines)
     blank = sum(not each.strip() for each in lines)
     assert len(trace.workload.jobs) + len(trace.problems) + blank == len(lines)
+
+
+def test_a_line_without_end_is_never_held_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    text = io.StringIO("a\r\n" + "x" * 300_000 + "\nlast")
+
+    def readline(most: int) -> str:
+        sizes.append(most)
+        return text.readline(most)
+
+    first, long, last = lines_of(readline, "t.csv")
+    assert (first.strip(), len(long), last) == ("a", MAX_LINE + 1, "last")
+    assert max(sizes) == MAX_LINE + 1
+    monkeypatch.setattr("cdmo.simulation.trace.MAX_FILE", 100_000)
+    with pytest.raises(BadInput, match="more than 100000 characters"):
+        list(lines_of(lambda most: "x" * most, "t.csv"))

@@ -13,12 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from cdmo_harness.build_progress import BuildProgress
-from cdmo_harness.errors import HarnessError, WrongBinary
+from cdmo_harness.errors import BinariesError, HarnessError, WrongBinary
 from cdmo_harness.go_build import GoModule, ProgramCache
 from cdmo_harness.go_toolchain import Toolchains
 
 # Names a folder that holds the programs under their usual names. Then nothing else is looked at.
 FOLDER_VARIABLE = "CDMO_BINARIES"
+_OLDER_KUBERNETES = "kubernetes-"  # and the version: folders of the other modules of Kubernetes
 
 
 class Component(StrEnum):
@@ -63,19 +64,24 @@ class Binaries:
 
 
 def find_binaries(
-    components: Iterable[Component], *, environment: Mapping[str, str], progress: BuildProgress
+    components: Iterable[Component],
+    *,
+    environment: Mapping[str, str],
+    progress: BuildProgress,
+    kubernetes: str | None = None,
 ) -> Binaries:
     """Find or build the programs.
 
     In this order: the folder that CDMO_BINARIES names, which then must have all of them; the cache; a build
     with Go, which takes minutes the first time and goes into the cache. `progress` hears about the build.
+    `kubernetes`: one of `kubernetes_versions()`, for programs of that version whatever CDMO_BINARIES says.
     """
     wanted = tuple(dict.fromkeys(components))
     folder = environment.get(FOLDER_VARIABLE)
-    if folder:
+    if folder and kubernetes is None:
         return Binaries(_from_folder(Path(folder), wanted))
     cache_folder = cache_root(environment)
-    modules = (etcd_module(), kubernetes_module())
+    modules = (etcd_module(), kubernetes_module(kubernetes))
     minimum = max(module.required_go for module in modules)
     toolchains = Toolchains(
         minimum,
@@ -108,12 +114,26 @@ def etcd_module() -> GoModule:
     return GoModule(_modules_folder() / "etcd", {"etcd": "go.etcd.io/etcd/server/v3"})
 
 
-def kubernetes_module() -> GoModule:
+def kubernetes_versions() -> tuple[str, ...]:
+    """The versions of Kubernetes that can be built, as "1.36.3", newest first; the first one is the usual one."""
+    older = [each.name.removeprefix(_OLDER_KUBERNETES) for each in _modules_folder().glob(f"{_OLDER_KUBERNETES}*")]
+    usual = GoModule(_modules_folder() / "kubernetes", {}).required_version("k8s.io/kubernetes").removeprefix("v")
+    return (usual, *sorted(older, reverse=True))
+
+
+def kubernetes_module(wanted: str | None = None) -> GoModule:
     """The Go module that pins Kubernetes, with the version stamps that its own build sets.
 
-    Without stamps the API server says v0.0.0-master and clients cannot tell what it offers.
+    Without stamps the API server says v0.0.0-master and clients cannot tell what it offers. `wanted`: one of
+    `kubernetes_versions()`, else the usual one; BinariesError for any other.
     """
-    folder = _modules_folder() / "kubernetes"
+    usual, *older = kubernetes_versions()
+    if wanted is not None and wanted not in (usual, *older):
+        raise BinariesError(
+            f"Kubernetes {wanted} cannot be built here", hint="choose one of " + ", ".join((usual, *older))
+        )
+    name = "kubernetes" if wanted in (None, usual) else f"{_OLDER_KUBERNETES}{wanted}"
+    folder = _modules_folder() / name
     version = GoModule(folder, {}).required_version("k8s.io/kubernetes")
     major, minor = version.removeprefix("v").split(".")[:2]
     stamps = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitCommit": "unknown"}

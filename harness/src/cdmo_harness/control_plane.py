@@ -37,6 +37,9 @@ _log = structlog.get_logger(__name__)
 # could otherwise sit on the API server's port while the server restarts.
 _PORTS = range(20000, 32000)
 
+# Read from etcd, so it tells that both answer.
+SERVING = "/api/v1/namespaces/default"
+
 # Seconds.
 _POLL_INTERVAL = 0.03
 _GRACE = 5.0
@@ -128,11 +131,15 @@ class ControlPlane:
         self._started.folder.close(keep=self._keep_files)
         self._started = None
 
-    def start_api_server(self) -> None:
-        """Start the API server (after `stop_api_server`: on the same port, with the same data)."""
+    def start_api_server(self, *, sign: str = "/readyz") -> None:
+        """Start the API server (after `stop_api_server`: on the same port, with the same data).
+
+        Returns when a GET of `sign` succeeds. It is not ready before it has gone through all built-in roles, long
+        after it serves again on a loaded machine; SERVING tells that.
+        """
         cluster = self._cluster
         self._launch(Component.API_SERVER, arguments.api_server(cluster.files, cluster.port))
-        self._wait_until("the API server", lambda: cluster.api.answers("/readyz"))
+        self._wait_until("the API server", lambda: cluster.api.answers(sign))
 
     def stop_api_server(self, *, grace: float = _GRACE) -> None:
         """Stop the API server alone: its clients see refused connections. A grace of 0 is a crash."""
@@ -144,6 +151,21 @@ class ControlPlane:
         """Stop and start the API server; all watches break."""
         self.stop_api_server()
         self.start_api_server()
+
+    def stop_etcd(self, *, grace: float = _GRACE) -> None:
+        """Stop etcd alone: the API server answers, with errors. A grace of 0 is a crash."""
+        process = self._processes.pop(Component.ETCD, None)
+        if process is not None:
+            process.stop(grace=grace)
+
+    def start_etcd(self) -> None:
+        """Start etcd after `stop_etcd`, with the same data; returns when the API server can use it again."""
+        cluster = self._cluster
+        cluster.files.etcd_socket.unlink(missing_ok=True)  # left by a crash
+        self._launch(Component.ETCD, arguments.etcd(cluster.files))
+        self._wait_until("etcd", lambda: _connectable(cluster.files.etcd_socket))
+        if Component.API_SERVER in self._processes:
+            self._wait_until("the API server", lambda: cluster.api.answers(SERVING))
 
     def process(self, component: Component) -> ManagedProcess:
         """A running process of the control plane: to pause it, to read its log or its memory."""

@@ -220,13 +220,28 @@ class SimulatedDriver:
         self._check(code, f"ending process {pid} on {uuid}")
 
     def inject_xid(self, uuid: str, xid: int) -> None:
-        """The GPU reports an XID; every process that registered for it hears of it."""
+        """A slice or a GPU has an XID: every process that registered hears of it, the kernel's log shows it."""
         code = self._functions.nvmlSimInjectEvent(self._handle, uuid.encode(), XID_EVENT, xid)
         self._check(code, f"reporting XID {xid} of {uuid}")
 
     def set_lost(self, uuid: str, lost: bool) -> None:
-        """The GPU falls off the bus, or is back; a reboot or reset brings it back too."""
+        """The GPU falls off the bus, or is back as after a reset; a reboot or reset brings it back too."""
         self._check(self._functions.nvmlSimSetLost(self._handle, uuid.encode(), int(lost)), f"losing {uuid}")
+
+    def set_ecc_errors(self, uuid: str, count: int) -> None:
+        """Uncorrectable ECC errors since the last reset, in a slice's SRAM or in a GPU's memory."""
+        code = self._functions.nvmlSimSetEccErrors(self._handle, uuid.encode(), count)
+        self._check(code, f"setting the ECC errors of {uuid}")
+
+    def set_remapping(self, uuid: str, *, pending: bool = False, failed: bool = False) -> None:
+        """Whether rows of a GPU's memory wait for a reset to be remapped, and whether that has ever failed."""
+        code = self._functions.nvmlSimSetRemapping(self._handle, uuid.encode(), int(pending), int(failed))
+        self._check(code, f"setting the row remapping of {uuid}")
+
+    def set_recovery_action(self, uuid: str, action: int) -> None:
+        """What the driver wants done about a GPU (NVML_GPU_RECOVERY_ACTION_*); 0 is nothing."""
+        code = self._functions.nvmlSimSetRecoveryAction(self._handle, uuid.encode(), action)
+        self._check(code, f"setting the recovery action of {uuid}")
 
     def reset_gpu(self, uuid: str) -> None:
         """Reset one GPU: its instances go, its pending MIG mode becomes the current one."""

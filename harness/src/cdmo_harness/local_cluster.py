@@ -6,10 +6,11 @@ that deploy/rbac gives them. Calls block; from asynchronous code run them with `
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,17 @@ from types import TracebackType
 from typing import Self
 
 from cdmo_harness import manifests
+from cdmo_harness.api_proxy import ApiProxy
 from cdmo_harness.binaries import Binaries, cache_root
 from cdmo_harness.control_plane import ControlPlane
 from cdmo_harness.driver import GpuSpec
+from cdmo_harness.gpu_node import GpuNode, NodeSetup
 from cdmo_harness.nvml_build import build_library
 from cdmo_harness.processes import ManagedProcess
-from cdmo_harness.simulated_node import NodeSetup, SimulatedNode
+from cdmo_harness.simulated_node import SimulatedNode
 
 NAMESPACE = "cdmo"
+NodeMaker = Callable[[NodeSetup, Path], GpuNode]
 CDMO = Path(sys.executable).with_name("cdmo")
 
 
@@ -69,17 +73,21 @@ class LocalCluster:
         status_period: float = 10.0,
         device_plugin: Path | None = None,
         keep_files: bool = False,
+        make_node: NodeMaker = SimulatedNode,
     ) -> None:
         """`status_period`: the kubelets' node status period, seconds. `device_plugin`: a real device plugin's
-        binary in place of the stand-in."""
+        binary in place of the stand-in. `make_node`: what makes a node, for instance one with a real kubelet."""
         self.control_plane = ControlPlane(binaries, keep_files=keep_files)
-        self.nodes: dict[str, SimulatedNode] = {}
+        self.nodes: dict[str, GpuNode] = {}
+        self.make_node = make_node
         self.agents: dict[str, ManagedProcess] = {}
         self.controllers: list[ManagedProcess] = []
+        self._controller_numbers = itertools.count(1)  # never used again: two of a name would share files
+        self.proxy: ApiProxy | None = None  # through which agents ("agent-NODE") and controllers started later speak
         self._specs = nodes
         self._library = Path()
         self._status_period = status_period
-        self._device_plugin = device_plugin
+        self.device_plugin = device_plugin
 
     def __enter__(self) -> Self:
         self.start()
@@ -140,11 +148,19 @@ class LocalCluster:
             self.start_agent(name)
 
     def start_agent(
-        self, name: str, *, command: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        command: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        kubeconfig: Path | None = None,
     ) -> None:
-        """One node's agent. `command` replaces `cdmo agent` (a test that has it die at a given step)."""
+        """One node's agent. `command` replaces `cdmo agent` (a test that has it die at a given step); `kubeconfig`
+        one with a token made for it."""
         node = self.nodes[name]
-        kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, "cdmo-agent", node=name)
+        if kubeconfig is None:
+            kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, "cdmo-agent", node=name)
+            kubeconfig = self._through_proxy(kubeconfig, f"agent-{name}")
         arguments = [
             *(command or (str(CDMO), "agent")),
             f"--node={name}",
@@ -167,7 +183,8 @@ class LocalCluster:
     def start_controller(self, *options: str) -> ManagedProcess:
         """One more controller, with more options of `cdmo controller`; the Lease decides which of them leads."""
         kubeconfig = self.control_plane.service_account_kubeconfig(NAMESPACE, "cdmo-controller")
-        number = len(self.controllers) + 1
+        number = next(self._controller_numbers)
+        kubeconfig = self._through_proxy(kubeconfig, f"controller-{number}")
         process = ManagedProcess(
             f"controller-{number}",
             [str(CDMO), "controller", f"--kubeconfig={kubeconfig}", f"--lease-namespace={NAMESPACE}", *options],
@@ -177,17 +194,20 @@ class LocalCluster:
         self.controllers.append(process)
         return process
 
-    def _start_node(self, spec: NodeSpec, number: int) -> SimulatedNode:
+    def _through_proxy(self, kubeconfig: Path, client: str) -> Path:
+        return kubeconfig if self.proxy is None else self.proxy.kubeconfig_for(kubeconfig, client)
+
+    def _start_node(self, spec: NodeSpec, number: int) -> GpuNode:
         setup = NodeSetup(
             name=spec.name,
             kubeconfig=self.control_plane.kubeconfig_for_node(spec.name),
             library=self._library,
             gpus=spec.gpus(number),
             status_period=self._status_period,
-            device_plugin=self._device_plugin,
+            device_plugin=self.device_plugin,
             seed=number,
         )
-        node = SimulatedNode(setup, self.control_plane.directory)
+        node = self.make_node(setup, self.control_plane.directory)
         node.start()
         # MIG on, as the page's step "nvidia-smi -mig 1" leaves a node: no slices yet.
         node.wait_for_kubelet()

@@ -13,7 +13,17 @@ from cdmo_harness.local_api import LocalApi
 REPOSITORY = Path(__file__).parents[3]
 DEPLOY = REPOSITORY / "deploy"
 # In this order: the namespace before what lies in it, the CRD and the policies before the processes.
-FILES = ("rbac/namespace.yaml", "crds/mignodes.yaml", "policy/fence.yaml", "rbac/controller.yaml", "rbac/agent.yaml")
+FILES = (
+    "rbac/namespace.yaml",
+    "crds/mignodes.yaml",
+    "policy/fence.yaml",
+    "policy/probe.yaml",
+    "policy/agent.yaml",
+    "policy/controller.yaml",
+    "rbac/controller.yaml",
+    "rbac/agent.yaml",
+    "rbac/metrics-reader.yaml",
+)
 
 _COLLECTIONS = {
     "Namespace": "/api/v1/namespaces",

@@ -28,6 +28,7 @@ from cdmo.kube.slim import node_info, pod_info
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.runtime.clock import SystemClock
 from cdmo_harness.errors import NotReadyInTime
+from cdmo_harness.kubelet.pods import EXIT_CODE, RUN_SECONDS, TERMINATE_SECONDS
 from cdmo_harness.local_api import LocalApi
 
 
@@ -229,10 +230,10 @@ def pod_manifest(
     annotations: Mapping[str, str] | None = None,
     spec: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A pod that asks for extended resources. `run_seconds`: how long the simulated kubelet runs it."""
+    """A pod that asks for extended resources. `run_seconds`: how long it runs; until it is deleted when left out."""
     notes = dict(annotations or {})
     if run_seconds is not None:
-        notes["cdmo-harness/run-seconds"] = f"{run_seconds:g}"
+        notes[RUN_SECONDS] = f"{run_seconds:g}"
     limits = {resource: str(count) for resource, count in asks.items()}
     return {
         "apiVersion": "v1",
@@ -241,10 +242,29 @@ def pod_manifest(
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "main", "image": "example.invalid/train:1", "resources": {"limits": limits}}],
+            "containers": [
+                {
+                    "name": "main",
+                    "image": "example.invalid/train:1",
+                    "resources": {"limits": limits},
+                    "env": workload_environment(),
+                }
+            ],
             **(spec or {}),
         },
     }
+
+
+def workload_environment() -> list[dict[str, Any]]:
+    """What the container of a real node needs to do what its pod's annotations say, by the downward API."""
+    return [
+        {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}}
+        for variable, annotation in (
+            ("CDMO_RUN_SECONDS", RUN_SECONDS),
+            ("CDMO_EXIT_CODE", EXIT_CODE),
+            ("CDMO_TERMINATE_SECONDS", TERMINATE_SECONDS),
+        )
+    ]
 
 
 def _safely(holds: Callable[[], bool]) -> bool:

@@ -35,6 +35,7 @@ from pathlib import Path
 import structlog
 
 from cdmo_harness.errors import ProcessError
+from cdmo_harness.namespaces import children_in
 
 _log = structlog.get_logger(__name__)
 
@@ -45,7 +46,7 @@ import ctypes, os, sys
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0:
     sys.exit("prctl(PR_SET_PDEATHSIG): " + os.strerror(ctypes.get_errno()))
-if os.getppid() != int(sys.argv[1]):
+if os.getppid() != int(sys.argv[1]):  # 0 for a parent outside the child's process id namespace
     sys.exit("the harness ended before its child began")
 try:
     os.execv(sys.argv[2], sys.argv[2:])
@@ -119,9 +120,18 @@ class ManagedProcess:
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str | Path], *, folder: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        arguments: Sequence[str | Path],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        pid_namespace: Path | None = None,
     ) -> None:
-        """Start the program `arguments[0]` with exactly this environment; its folder becomes `folder`."""
+        """Start the program `arguments[0]` with exactly this environment; its folder becomes `folder`.
+
+        With `pid_namespace` (/proc/PID/ns/pid) the process gets an id there too and ends with that namespace.
+        """
         self.name = name
         self.log_path = folder / f"{name}.log"
         self._record = folder / f"{name}.process"
@@ -130,17 +140,21 @@ class ManagedProcess:
         if program is None:
             raise ProcessError(f"{name} cannot start: {command[0]} is not a program that can be run")
         command[0] = str(Path(program).absolute())
-        self._child = _starter(os.getpid()).submit(self._start, command, folder, environment).result()
+        start = _starter(os.getpid()).submit(self._start, command, folder, environment, pid_namespace)
+        self._child = start.result()
         self._pidfd = os.pidfd_open(self._child.pid)
         identity = ProcessIdentity.of(self._child.pid)
         if identity is not None:
             write_record(self._record, identity)
         _log.debug("process started", name=name, pid=self._child.pid)
 
-    def _start(self, command: list[str], folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        birth = [sys.executable, "-I", "-S", "-c", _BIRTH, str(os.getpid()), *command]
+    def _start(
+        self, command: list[str], folder: Path, environment: Mapping[str, str], pid_namespace: Path | None
+    ) -> subprocess.Popen[bytes]:
+        parent = os.getpid() if pid_namespace is None else 0
+        birth = [sys.executable, "-I", "-S", "-c", _BIRTH, str(parent), *command]
         try:
-            with self.log_path.open("ab") as log:
+            with self.log_path.open("ab") as log, children_in(pid_namespace):
                 return subprocess.Popen(
                     birth,
                     cwd=folder,

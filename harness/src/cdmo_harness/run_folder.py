@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from cdmo_harness import cgroups
 from cdmo_harness.errors import HarnessError
 from cdmo_harness.processes import end_recorded
 
@@ -79,6 +80,8 @@ def cleanup_leftovers(parent: Path | None = None) -> list[Path]:
             for record in sorted(folder.rglob("*.process")):
                 if end_recorded(record):
                     _log.warning("ended a process that a killed run left", record=str(record))
+            for record in sorted(folder.rglob(cgroups.RECORD)):
+                cgroups.remove_recorded(record.parent)
             shutil.rmtree(folder)
         finally:
             os.close(descriptor)

@@ -64,7 +64,8 @@ int nvmlSimHungCalls(nvmlSimHandle *handle, const char *entry, unsigned *count);
 int nvmlSimAddProcess(nvmlSimHandle *handle, const char *uuid, unsigned pid, uint64_t memory);
 int nvmlSimRemoveProcess(nvmlSimHandle *handle, const char *uuid, unsigned pid);
 
-/* An event as nvmlEventSetWait_v2 gives it; for an XID `type` is 8 and `data` the XID. */
+/* An event as nvmlEventSetWait_v2 gives it; for an XID `type` is 8 and `data` the XID. An XID is also written to
+ * the kernel's log, ROOT/dev/kmsg, which ends with a reboot. */
 int nvmlSimInjectEvent(nvmlSimHandle *handle, const char *uuid, uint64_t type, uint64_t data);
 
 /* Reboot: processes and instances go everywhere; MIG mode goes on Hopper and later, and becomes the pending
@@ -74,6 +75,12 @@ int nvmlSimResetGpu(nvmlSimHandle *handle, const char *uuid);
 
 int nvmlSimSetPrivileged(nvmlSimHandle *handle, unsigned privileged);
 int nvmlSimSetLost(nvmlSimHandle *handle, const char *uuid, unsigned lost);
+/* Uncorrectable ECC errors since the last reset: of a slice those of its SRAM, of a GPU those of its memory. */
+int nvmlSimSetEccErrors(nvmlSimHandle *handle, const char *uuid, unsigned count);
+/* Whether rows wait for a reset to be remapped, and whether remapping one has ever failed (which a reset keeps). */
+int nvmlSimSetRemapping(nvmlSimHandle *handle, const char *uuid, unsigned pending, unsigned failed);
+/* What the driver wants done about the GPU: nvmlDeviceGpuRecoveryAction_t, 0 is nothing. */
+int nvmlSimSetRecoveryAction(nvmlSimHandle *handle, const char *uuid, unsigned action);
 int nvmlSimSetDriverVersion(nvmlSimHandle *handle, const char *version);
 /* The major number of nvidia-caps: the kernel gives it out anew when the module is loaded. */
 int nvmlSimSetCapabilityMajor(nvmlSimHandle *handle, unsigned major);

@@ -5,6 +5,8 @@
 
 #include "simulator.h"
 
+enum { EVENT_XID = 8 }; /* nvmlEventTypeXidCriticalError */
+
 static nvmlReturn_t knob_begin(nvmlSimHandle *handle)
 {
     if (handle == NULL)
@@ -58,6 +60,7 @@ static nvmlReturn_t add_gpu(State *state, const char *card, const char *bus_id, 
     if (!known || uuid == NULL || strlen(uuid) != NVML_UUID_TEXT_SIZE - 1 || minor >= MAX_GPUS)
         return NVML_ERROR_INVALID_ARGUMENT;
     strcpy(gpu.uuid, uuid);
+    health_after_reset(&gpu);
     for (unsigned slot = 0; slot < state->gpu_count; slot++)
         if (clashes(&gpu, &state->gpus[slot]))
             return NVML_ERROR_IN_USE;
@@ -163,6 +166,8 @@ static nvmlReturn_t inject_event(State *state, const char *uuid, uint64_t type, 
     state->events[state->event_sequence % MAX_EVENTS] =
         (Event){type, data, place.gpu, place.gpu_instance, place.compute_instance};
     announce_change(&state->event_sequence);
+    if (type == EVENT_XID)
+        kernel_log_xid(state, &target, data);
     return NVML_SUCCESS;
 }
 
@@ -172,12 +177,14 @@ static void restart_gpu(State *state, Gpu *gpu, bool reboot)
     if (reboot && card_of(gpu)->architecture >= HOPPER)
         gpu->mig_pending = 0;
     settle_after_reset(gpu);
+    health_after_reset(gpu);
     gpu->lost = 0;
 }
 
 static nvmlReturn_t reboot(State *state)
 {
     forget_processes(state, -1);
+    kernel_log_restart(state);
     for (unsigned slot = 0; slot < state->gpu_count; slot++)
         restart_gpu(state, &state->gpus[slot], true);
     return procfs_install(state) ? NVML_SUCCESS : NVML_ERROR_OPERATING_SYSTEM;
@@ -199,8 +206,42 @@ static nvmlReturn_t set_lost(State *state, const char *uuid, unsigned lost)
 {
     Target target;
     nvmlReturn_t answer = find_uuid(state, uuid, &target);
+    if (answer != NVML_SUCCESS)
+        return answer;
+    if (target.gpu->lost && !lost)
+        health_after_reset(target.gpu);
+    target.gpu->lost = lost != 0;
+    return NVML_SUCCESS;
+}
+
+/* Of a slice the errors of its SRAM, of a GPU those of its memory. */
+static nvmlReturn_t set_ecc_errors(State *state, const char *uuid, unsigned count)
+{
+    Target target;
+    nvmlReturn_t answer = find_uuid(state, uuid, &target);
+    if (answer != NVML_SUCCESS)
+        return answer;
+    *(target.compute != NULL ? &target.instance->ecc_sram : &target.gpu->ecc_dram) = count;
+    return NVML_SUCCESS;
+}
+
+static nvmlReturn_t set_remapping(State *state, const char *uuid, unsigned pending, unsigned failed)
+{
+    Target target;
+    nvmlReturn_t answer = find_uuid(state, uuid, &target);
+    if (answer == NVML_SUCCESS) {
+        target.gpu->remap_pending = pending != 0;
+        target.gpu->remap_failed = failed != 0;
+    }
+    return answer;
+}
+
+static nvmlReturn_t set_recovery_action(State *state, const char *uuid, unsigned action)
+{
+    Target target;
+    nvmlReturn_t answer = find_uuid(state, uuid, &target);
     if (answer == NVML_SUCCESS)
-        target.gpu->lost = lost != 0;
+        target.gpu->recovery_action = action;
     return answer;
 }
 
@@ -307,6 +348,21 @@ EXPORT int nvmlSimSetPrivileged(nvmlSimHandle *handle, unsigned privileged)
 EXPORT int nvmlSimSetLost(nvmlSimHandle *handle, const char *uuid, unsigned lost)
 {
     TURN(set_lost(state, uuid, lost));
+}
+
+EXPORT int nvmlSimSetEccErrors(nvmlSimHandle *handle, const char *uuid, unsigned count)
+{
+    TURN(set_ecc_errors(state, uuid, count));
+}
+
+EXPORT int nvmlSimSetRemapping(nvmlSimHandle *handle, const char *uuid, unsigned pending, unsigned failed)
+{
+    TURN(set_remapping(state, uuid, pending, failed));
+}
+
+EXPORT int nvmlSimSetRecoveryAction(nvmlSimHandle *handle, const char *uuid, unsigned action)
+{
+    TURN(set_recovery_action(state, uuid, action));
 }
 
 EXPORT int nvmlSimSetDriverVersion(nvmlSimHandle *handle, const char *version)

@@ -137,6 +137,14 @@ typedef struct {
 } nvmlEventData_t;
 
 typedef struct {
+    unsigned fieldId, scopeId;
+    long long timestamp, latencyUsec;
+    unsigned valueType;
+    nvmlReturn_t nvmlReturn;
+    unsigned long long value; /* a union in NVML; the smaller members lie at its start */
+} nvmlFieldValue_t;
+
+typedef struct {
     unsigned char clusterUuid[16];
     nvmlReturn_t status;
     unsigned cliqueId, state;
@@ -153,6 +161,7 @@ typedef struct {
 _Static_assert(sizeof(nvmlGpuInstanceProfileInfo_v2_t) == 0x98, "version tag carries the size");
 _Static_assert(sizeof(nvmlGpuInstanceProfileInfo_v3_t) == 0x98, "version tag carries the size");
 _Static_assert(sizeof(nvmlComputeInstanceProfileInfo_v3_t) == 0x8c, "version tag carries the size");
+_Static_assert(sizeof(nvmlFieldValue_t) == 0x28, "as nvidia-ml-py lays it out");
 _Static_assert(sizeof(nvmlMemory_v2_t) == 0x28, "version tag carries the size");
 _Static_assert(sizeof(nvmlGpuFabricInfo_v3_t) == 0x28, "version tag carries the size");
 

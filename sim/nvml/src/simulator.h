@@ -24,7 +24,7 @@ enum {
     MAX_ENTRY_NAME = 64,
     MAX_PATH = 1024,
     STATE_MAGIC = 0x4d534d4e, /* "NMSM" */
-    STATE_VERSION = 1,
+    STATE_VERSION = 2,
 };
 
 typedef enum { AMPERE = 7, ADA = 8, HOPPER = 9, BLACKWELL = 10 } Architecture; /* NVML's numbers */
@@ -63,6 +63,7 @@ typedef struct {
 
 typedef struct {
     uint32_t used, profile, start; /* profile is an index into the card's profiles */
+    uint32_t ecc_sram;             /* uncorrectable errors since it was created */
     ComputeInstance compute[MAX_COMPUTE_INSTANCES];
 } GpuInstance;
 
@@ -70,6 +71,9 @@ typedef struct {
     uint32_t card, minor, lost;
     uint32_t domain, bus, device, function;
     uint32_t mig_current, mig_pending;
+    uint32_t ecc_dram; /* uncorrectable errors since the last reset */
+    uint32_t remap_pending, remap_failed, recovery_action;
+    uint64_t reset_at_ms; /* of the clock that counts from the host's boot */
     char uuid[48];
     GpuInstance instances[MAX_GPU_INSTANCES]; /* by GPU instance id */
 } Gpu;
@@ -97,6 +101,7 @@ typedef struct {
     uint32_t privileged, capability_major;
     uint32_t fault_sequence, event_sequence; /* futex words; event_sequence counts the events ever injected */
     uint32_t gpu_count;
+    uint64_t log_sequence; /* of the next record of the kernel's log */
     Gpu gpus[MAX_GPUS];
     Process processes[MAX_PROCESSES];
     Fault faults[MAX_FAULTS];
@@ -192,6 +197,14 @@ unsigned compute_multiprocessors(const Card *card, const Profile *profile, unsig
 bool has_processes(const State *state, unsigned slot, int gpu_instance, int compute_instance);
 uint64_t memory_in_use(const State *state, const Target *target);
 void forget_processes(State *state, int slot);
+
+/* health.c */
+uint64_t milliseconds_since_boot(void);
+void health_after_reset(Gpu *gpu);
+
+/* kernel_log.c */
+void kernel_log_xid(State *state, const Target *target, uint64_t xid);
+void kernel_log_restart(State *state);
 
 /* procfs.c: false means that the operating system said no. */
 void procfs_follow_environment(bool follow);

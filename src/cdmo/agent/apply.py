@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from cdmo.agent.steps import Action, Step
-from cdmo.errors import CdmoError, NotThere
+from cdmo.errors import CdmoError, DriverHung, NotThere
 from cdmo.hardware.port import DriverReading, GpuInstance, GpuReader, GpuReading, GpuWriter
 from cdmo.model.gpu import Placement
 from cdmo.runtime.worker import Worker
@@ -26,19 +26,29 @@ class DeviceNodes(Protocol):
 class Applier:
     """Applies steps. Only one change runs at a time, inside the fence."""
 
-    def __init__(self, reader: GpuReader, writer: GpuWriter, nodes: DeviceNodes, worker: Worker) -> None:
+    def __init__(
+        self, reader: GpuReader, writer: GpuWriter, nodes: DeviceNodes, worker: Worker, step_limit: float
+    ) -> None:
+        """step_limit: seconds after which a step that has not returned is given up as hung."""
         self._reader = reader
         self._writer = writer
         self._nodes = nodes
         self._worker = worker
+        self._step_limit = step_limit
 
     async def apply(self, steps: tuple[Step, ...]) -> None:
-        """Run all steps. On a failure undo those already done and raise the failure."""
+        """Run all steps. On a failure undo those already done and raise the failure.
+
+        Not so on DriverHung: whether that step happened nobody knows yet, and the driver takes no other call.
+        """
         done: list[Step] = []
         try:
             for step in steps:
-                await self._worker.run(self._run, step)
+                await self._worker.run_within(self._step_limit, self._run, step)
                 done.append(step)
+        except DriverHung as failure:
+            logger.error("the driver hangs in a step", step=str(steps[len(done)]), error=str(failure), done=len(done))
+            raise
         except CdmoError as failure:
             logger.warning("a step failed, undoing", step=str(steps[len(done)]), error=str(failure), done=len(done))
             await self._undo(done)
@@ -46,7 +56,7 @@ class Applier:
 
     async def ensure_device_nodes(self, driver: DriverReading) -> None:
         """Make or mend the device nodes of every instance there is: they are lost on reboot and driver reload."""
-        for gpu in driver.gpus:
+        for gpu in (each for each in driver.gpus if not each.problem):
             for instance in gpu.instances:
                 await self._worker.run(self._make_nodes, gpu, instance)
 
@@ -56,7 +66,7 @@ class Applier:
             if undo is None:
                 continue
             try:
-                await self._worker.run(self._run, undo)
+                await self._worker.run_within(self._step_limit, self._run, undo)
             except CdmoError as failure:
                 # The rest is still worth undoing; what is left shows in the next observation.
                 logger.error("a step could not be undone", step=str(undo), error=str(failure))

@@ -10,7 +10,6 @@ from cdmo.agent.offer import offer_of
 from cdmo.api.convert import Withheld
 from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo, PodInfo, labelled
-from cdmo.model.names import is_mig_resource
 
 
 class CapacityKeeper:
@@ -34,8 +33,7 @@ class CapacityKeeper:
             withheld = {}
         offer = offer_of(observation, withheld, bound)
         if not offer.shown_by(node):
-            listed = await self._pods.allocatable()
-            if {name: ids for name, ids in listed.items() if is_mig_resource(name)} != observation.expected_devices():
+            if observation.disagreement(await self._pods.allocatable()):
                 return
             await self._change.publish(offer)
-        self._lowered = offer.lowered
+        self._lowered = labelled(node) and offer.lowered

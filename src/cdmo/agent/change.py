@@ -3,7 +3,8 @@
     fence     binds to the node are refused, proved at every API server
     quiet     every bound pod that asks for GPU resources shows its devices in the kubelet
     guard     what is to be destroyed is held by nobody, and what stays covers the bound pods
-    journal   the steps are on disk: a kill at any line from here on is finished or undone by the next agent
+    journal   the fence is the agent's alone and the steps are on disk: a kill at any line from here on is finished or
+              undone by the next agent
     apply     destroy, create, device nodes
     reload    the device plugin enumerates again, held over the gap; the kubelet lists exactly what NVML has
     publish   the Node offers the new counts, less what is withheld
@@ -13,11 +14,18 @@ Before the journal a failure means: nothing happened, lower the fence; unless an
 for then kubelet and hardware may disagree, and the fence stays up. After it, whatever happened to the steps, the
 plugin is reloaded and the counts are published, for only then do kubelet and hardware agree. When the plugin does
 not come back the fence stays up (pods bound now would be lost) and the agent says so until it does.
+
+A driver call that never returns is a failure like a kill at that line: nobody knows whether it happened. Nothing is
+undone and nothing published, journal and fence stay, and when the driver answers again the change is ended as an
+interrupted one. Each phase has a limit beyond which it is given up, as its place in this order demands; only what the
+hardware is doing cannot be given up: there each call has its limit (runtime/worker.py), and the delay is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -32,12 +40,21 @@ from cdmo.agent.observe import Observation, Observer
 from cdmo.agent.offer import Offer, offer_of
 from cdmo.agent.steps import Steps
 from cdmo.api.convert import Withheld
-from cdmo.errors import CdmoError, FenceLapsed, GuardRefused, PluginAbsent, PluginStuck
+from cdmo.errors import (
+    CdmoError,
+    ChangeStuck,
+    DriverHung,
+    FenceLapsed,
+    GuardRefused,
+    PluginAbsent,
+    PluginStuck,
+)
 from cdmo.kube.port import FenceApi
 from cdmo.kubelet.port import DevicePlugin
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import PodKey
 from cdmo.model.names import is_mig_resource
+from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
 
 logger = structlog.get_logger(__name__)
@@ -83,6 +100,20 @@ class Outcome:
     reload_seconds: float = 0.0
     fence_lapsed: bool = False
     still_fenced: bool = False
+    reason: ReadyReason = ReadyReason.CHANGE_FAILED  # of the node's condition, where it failed
+
+
+PHASE_LIMITS: Mapping[Phase, float] = {
+    Phase.FENCE: 30.0,
+    Phase.QUIET: 30.0,
+    Phase.GUARD: 5.0,
+    Phase.JOURNAL: 10.0,
+    Phase.APPLY: 60.0,
+    Phase.RELOAD: 60.0,
+    Phase.PUBLISH: 60.0,
+    Phase.UNFENCE: 60.0,
+}
+"""Seconds a phase may take; each waits for several things that have shorter limits of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +154,7 @@ class NodeChange:
         clock: Clock,
         progress: Progress,
         quiet: QuietLimits,
+        limits: Mapping[Phase, float],
     ) -> None:
         self._node = node
         self._fence = fence
@@ -134,6 +166,7 @@ class NodeChange:
         self._clock = clock
         self._progress = progress
         self._quiet = quiet
+        self._limits = limits
 
     async def run(
         self, decide: Callable[[Observation], Steps], boot_id: str, *, reload_anyway: bool, withheld: Withheld
@@ -146,21 +179,22 @@ class NodeChange:
         """
         run = _Run(self._clock.monotonic(), withheld)
         try:
-            self._progress.entered(Phase.FENCE)
-            await self._fence.raise_()
+            async with self._phase(Phase.FENCE):
+                await self._fence.raise_()
             steps = await self._decide_fenced(decide, run)
             if not steps.steps and not reload_anyway:
                 return await self._give_up(GuardRefused("; ".join(steps.held_back)) if steps.held_back else None, run)
-            self._progress.entered(Phase.JOURNAL)
-            self._journal.write(steps.steps, boot_id)
+            async with self._phase(Phase.JOURNAL):
+                await self._fence.commit()
+                self._journal.write(steps.steps, boot_id)
         except CdmoError as failure:
             return await self._give_up(failure, run)
         await self._apply(steps, run)
         return await self._finish(run)
 
     async def _decide_fenced(self, decide: Callable[[Observation], Steps], run: _Run) -> Steps:
-        self._progress.entered(Phase.QUIET)
-        bound, observation = await self._await_quiet()
+        async with self._phase(Phase.QUIET):
+            bound, observation = await self._await_quiet()
         run.bound, run.holders = bound, observation.holders
         self._progress.entered(Phase.GUARD)
         steps = decide(observation)
@@ -199,27 +233,32 @@ class NodeChange:
     async def _finish(self, run: _Run) -> Outcome:
         """From the reload on: what must happen whether or not the steps went well."""
         try:
-            self._progress.entered(Phase.RELOAD)
-            began = self._clock.monotonic()
-            driver = await self._observer.driver()
-            await self._applier.ensure_device_nodes(driver)
-            observation = Observation(driver, run.holders)
-            offer = offer_of(observation, run.withheld, run.bound)
-            try:
-                await self._plugin.reload(observation.expected_devices())
-            except PluginAbsent as absent:
-                offer = Offer()
-                run.notes.append(str(absent))
-            run.reload_seconds = self._clock.monotonic() - began
-            self._progress.entered(Phase.PUBLISH)
-            await self.publish(offer)
+            async with self._phase(Phase.RELOAD):
+                offer = await self._reload(run)
+            async with self._phase(Phase.PUBLISH):
+                await self.publish(offer)
         except CdmoError as failure:
-            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
-        lapsed = await self._lower(run)
+            return self._outcome(Result.FAILED, run.failure or failure, run, still_fenced=True)
+        lapsed = await self._lower(offer, run)
         if isinstance(lapsed, Outcome):
             return lapsed
         result = Result.APPLIED if run.failure is None else Result.UNDONE
         return self._outcome(result, run.failure, run, fence_lapsed=lapsed)
+
+    async def _reload(self, run: _Run) -> Offer:
+        """Have the plugin enumerate what there is now; returns what the Node may then offer."""
+        began = self._clock.monotonic()
+        driver = await self._observer.driver()
+        await self._applier.ensure_device_nodes(driver)
+        observation = Observation(driver, run.holders)
+        offer = offer_of(observation, run.withheld, run.bound)
+        try:
+            await self._plugin.reload(observation.expected_devices(), observation.doubtful_devices())
+        except PluginAbsent as absent:
+            offer = Offer()
+            run.notes.append(str(absent))
+        run.reload_seconds = self._clock.monotonic() - began
+        return offer
 
     async def fenced(self) -> bool:
         """Whether the fence is up by a quorum read: a mirror may still show one that was lowered."""
@@ -231,23 +270,39 @@ class NodeChange:
         vanished = {name: 0 for name in (*node.capacity, *node.allocatable) if is_mig_resource(name)}
         await self._api.set_capacity(self._node, {**vanished, **offer.capacity}, {**vanished, **offer.allocatable})
 
-    async def _lower(self, run: _Run) -> bool | Outcome:
+    async def _lower(self, offer: Offer, run: _Run) -> bool | Outcome:
         """Unfence and forget the journal. True when the fence had lapsed; an Outcome when it cannot be lowered."""
-        self._progress.entered(Phase.UNFENCE)
         lapsed = False
         try:
-            await self._fence.verify()
-        except FenceLapsed:
-            lapsed = True
-        except CdmoError as failure:
-            # Not knowing whether it held is no reason to keep it up: everything behind it is done.
-            logger.warning("the fence could not be verified", error=str(failure))
-        try:
-            await self._fence.lower()
+            async with self._phase(Phase.UNFENCE):
+                try:
+                    await self._fence.verify()
+                except FenceLapsed:
+                    lapsed = True
+                except CdmoError as failure:
+                    # Not knowing whether it held is no reason to keep it up: everything behind it is done.
+                    logger.warning("the fence could not be verified", error=str(failure))
+                if not offer.shown_by(await self._api.node(self._node)):
+                    await self.publish(offer)  # a report that the kubelet had begun before came in after ours
+                await self._fence.lower()
             self._journal.clear()
         except CdmoError as failure:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         return lapsed
+
+    @asynccontextmanager
+    async def _phase(self, phase: Phase) -> AsyncIterator[None]:
+        """A phase that only waits for others, and can be given up. Raises ChangeStuck beyond its limit."""
+        self._progress.entered(phase)
+        limit = self._limits[phase]
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError as error:
+            raise ChangeStuck(
+                f"the change was given up in phase {phase}, which took more than {limit:g} s",
+                hint="the agent's log says what it waited for: the API server, the kubelet or the device plugin",
+            ) from error
 
     async def lower_leftover_fence(self) -> None:
         """Lower a fence that stands although no change is under way. Raises ClusterError."""
@@ -255,7 +310,7 @@ class NodeChange:
 
     async def _give_up(self, failure: CdmoError | None, run: _Run) -> Outcome:
         """Nothing was touched by this change: lower the fence and say why; not so when an earlier one has to end."""
-        if self._journal.read() is not None:
+        if self._journal.read() is not None or self._fence.inherited:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         try:
             await self._fence.lower()
@@ -276,7 +331,7 @@ class NodeChange:
         still_fenced: bool = False,
     ) -> Outcome:
         notes = [str(failure)] if failure else []
-        if isinstance(failure, PluginStuck) and failure.hint:
+        if isinstance(failure, PluginStuck | DriverHung) and failure.hint:
             notes.append(failure.hint)
         return Outcome(
             result=result,
@@ -286,7 +341,18 @@ class NodeChange:
             reload_seconds=run.reload_seconds,
             fence_lapsed=fence_lapsed,
             still_fenced=still_fenced,
+            reason=_reason(failure, still_fenced),
         )
+
+
+def _reason(failure: CdmoError | None, still_fenced: bool) -> ReadyReason:
+    """What the node's condition says of a failure."""
+    match failure:
+        case DriverHung():
+            return ReadyReason.DRIVER_HUNG
+        case ChangeStuck():
+            return ReadyReason.CHANGE_STUCK
+    return ReadyReason.PLUGIN_STUCK if still_fenced else ReadyReason.CHANGE_FAILED
 
 
 def guard_evidence(observation: Observation, bound: tuple[PodInfo, ...]) -> guard.Evidence:

@@ -1,20 +1,29 @@
 """Keeping binds off this node while it changes: taint and label, proved by a dry-run Binding.
 
 The taint keeps the scheduler from trying (a refused bind puts a pod on the scheduler's error back-off, which no
-event shortens); the label makes the API server refuse what was already on its way. The label is the fence; the
-taint is politeness. Order: taint, label, proof; and back: proof that it held, label, proof that it is gone, taint.
+event shortens); the label makes the API server refuse what was already on its way. The label is the fence. The taint
+is also what tells the scheduler of the new counts in time: they are on the same object, so when it hears that the taint
+is gone it has heard of them. Order: taint, label, proof; and back: proof that it held, label, proof that it is gone, taint.
+
+The label has two values. `true`: nothing has been touched, and the controller may lift the fence of an agent that is
+silent for long. `changing`: kubelet and hardware may disagree, pods bound now could be lost, and only the node's agent
+can tell when that is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cdmo.errors import ClusterError, FenceLapsed
 from cdmo.kube.port import FenceApi
 from cdmo.model.cluster import carries_fence
-from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
+from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from cdmo.runtime.clock import Clock
+
+
+_Probe = Callable[[str], Awaitable[bool]]  # asked with an API server's URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,7 @@ class Fence:
         self._clock = clock
         self._limits = limits
         self._servers: tuple[str, ...] = ()
+        self.inherited = False  # the fence was found as an interrupted change had left it
 
     async def is_up(self) -> bool:
         """Whether the Node carries the fence's label or taint, whoever put them there."""
@@ -47,14 +57,38 @@ class Fence:
         self._servers, _ = await asyncio.gather(
             self._api.api_servers(), self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule")
         )
-        await self._api.set_labels(self._node, {FENCE_LABEL: FENCE_VALUE})
-        await self._await_all(refused=True, limit=self._limits.rise)
+        # One that an interrupted change left says more than a fresh one, and stays as it is.
+        node = await self._api.node(self._node)
+        self.inherited = node.labels.get(FENCE_LABEL) == FENCE_CHANGING
+        value = FENCE_CHANGING if self.inherited else FENCE_VALUE
+        since = await self._api.set_labels(self._node, {FENCE_LABEL: value})
+        await self._await_all(self._refuses(since), "live", self._limits.rise)
         await self._clock.sleep(self._limits.settle)
+
+    async def commit(self) -> None:
+        """Say on the Node that from now on only this agent may lift the fence: something is about to be touched.
+
+        Raises FenceLapsed when the fence is no longer there: an agent that stood still for long, paused or cut off,
+        may find that the controller gave it up. Both write the same label, each only over the value it knows.
+        """
+        beside = REPARTITIONING_TAINT
+        if not await self._api.swap_label(self._node, FENCE_LABEL, FENCE_VALUE, FENCE_CHANGING, beside=beside):
+            await self._check_committed()
+
+    async def _check_committed(self) -> None:
+        """The label was not `true` beside the taint: fine if it is this agent's own already."""
+        node = await self._api.node(self._node)
+        tainted = any(each.key == REPARTITIONING_TAINT for each in node.taints)
+        if node.labels.get(FENCE_LABEL) != FENCE_CHANGING or not tainted:
+            raise FenceLapsed(
+                f"the fence of node {self._node} was lifted before anything was changed",
+                hint="nothing was touched; the change is tried again",
+            )
 
     async def verify(self) -> None:
         """Prove that it still stands. Raises FenceLapsed."""
-        probes = (self._api.binding_refused(self._node, each) for each in self._servers)
-        if not all(await asyncio.gather(*probes)):
+        probes = (self._api.refused_as_of(self._node, each) for each in self._servers)
+        if None in await asyncio.gather(*probes):
             raise FenceLapsed(
                 f"bindings to node {self._node} were possible while it was being changed",
                 hint=f"who removed the label {FENCE_LABEL} or the admission policy? Nothing else may touch them",
@@ -66,23 +100,36 @@ class Fence:
         await self._api.set_labels(self._node, {FENCE_LABEL: None})
         self._servers = servers
         try:
-            await self._await_all(refused=False, limit=self._limits.fall)
+            await self._await_all(self._allows, "gone", self._limits.fall)
         finally:
             await self._api.remove_taint(self._node, REPARTITIONING_TAINT)
 
-    async def _await_all(self, *, refused: bool, limit: float) -> None:
-        waits = (self._await_one(server, refused, limit) for server in self._servers)
+    def _refuses(self, since: int) -> _Probe:
+        """Whether an API server refuses bindings, knowing the Node as it was at `since` or later. One that lags
+        behind may still refuse because of an earlier fence, hear of its end next, and let a binding through."""
+
+        async def probe(server: str) -> bool:
+            version = await self._api.refused_as_of(self._node, server)
+            return version is not None and version >= since
+
+        return probe
+
+    async def _allows(self, server: str) -> bool:
+        return await self._api.refused_as_of(self._node, server) is None
+
+    async def _await_all(self, holds: _Probe, state: str, limit: float) -> None:
+        waits = (self._await_one(server, holds, state, limit) for server in self._servers)
         for answer in await asyncio.gather(*waits, return_exceptions=True):
             if isinstance(answer, BaseException):
                 raise answer
 
-    async def _await_one(self, server: str, refused: bool, limit: float) -> None:
+    async def _await_one(self, server: str, holds: _Probe, state: str, limit: float) -> None:
         deadline = self._clock.monotonic() + limit
         pause = self._limits.probe_pause
         last: ClusterError | None = None
         while self._clock.monotonic() < deadline:
             try:
-                if await self._api.binding_refused(self._node, server) is refused:
+                if await holds(server):
                     return
             except ClusterError as error:
                 if not error.retryable:
@@ -90,7 +137,6 @@ class Fence:
                 last = error
             await self._clock.sleep(pause)
             pause = min(pause * 2, 0.1)
-        state = "live" if refused else "gone"
         raise FenceLapsed(
             f"the fence of node {self._node} was not {state} after {limit:g} s at API server {server}"
             + (f" ({last})" if last else ""),

@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from cdmo.agent.steps import Action, Step
+from cdmo.api.decoding import decoder
+from cdmo.api.v1alpha1 import PciBusId, ProfileId, Slot
 from cdmo.errors import JournalUnwritable
 from cdmo.model.gpu import Placement
 
@@ -24,9 +26,9 @@ class JournalStep(msgspec.Struct, frozen=True):
     """One step as written down."""
 
     action: Action
-    gpu: str
-    profile_id: int | None = None
-    start: int | None = None
+    gpu: PciBusId
+    profile_id: ProfileId | None = None
+    start: Slot | None = None
 
     def step(self) -> Step:
         """The step again."""
@@ -46,6 +48,13 @@ class Entry(msgspec.Struct, frozen=True):
         return frozenset((each.gpu, each.placement) for each in steps if each.placement is not None)
 
 
+_decode = decoder(Entry)
+
+# Nothing that was put in the journal's place is followed (a link) or waited for (a FIFO).
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 class Journal:
     """The journal file. All calls are short and local: no thread is needed."""
 
@@ -58,8 +67,8 @@ class Journal:
         fresh = self._path.with_name(self._path.name + ".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            fresh.unlink(missing_ok=True)  # of a write that was killed
+            with os.fdopen(os.open(fresh, _MAKE, 0o600), "wb") as file:
                 file.write(msgspec.json.encode(entry))
                 file.flush()
                 os.fsync(file.fileno())
@@ -74,15 +83,15 @@ class Journal:
     def read(self) -> Entry | None:
         """The change that was under way, or None. An unreadable journal gives an Entry without steps."""
         try:
-            with self._path.open("rb") as file:
-                content = file.read(MAXIMUM_BYTES + 1)
+            with os.fdopen(os.open(self._path, _READ), "rb") as file:
+                content = file.read(MAXIMUM_BYTES + 1) or b""
         except FileNotFoundError:
             return None
         except OSError:
             return Entry("")
         try:
-            return msgspec.json.decode(content[:MAXIMUM_BYTES], type=Entry)
-        except msgspec.DecodeError:
+            return _decode(content) if len(content) <= MAXIMUM_BYTES else Entry("")
+        except msgspec.MsgspecError:
             return Entry("")
 
     def clear(self) -> None:

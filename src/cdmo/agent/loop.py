@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -11,22 +11,29 @@ import structlog
 from cdmo.agent import events
 from cdmo.agent.capacity import CapacityKeeper
 from cdmo.agent.change import NodeChange, Outcome, Result, guard_evidence
+from cdmo.agent.disagreement import Disagreement
 from cdmo.agent.guard import refusals
 from cdmo.agent.journal import Entry, Journal
+from cdmo.agent.lost_modes import LostModes
+from cdmo.agent.metrics import AgentMetrics
 from cdmo.agent.observe import Observation, Observer
-from cdmo.agent.report import Health, Report, repartition_of, same_but_for_time, status_of
+from cdmo.agent.report import Health, Report, repartition_of, status_of
+from cdmo.agent.retry import Retry
 from cdmo.agent.revisions import Revisions, key_of
+from cdmo.agent.status import StatusKeeper
 from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
+from cdmo.agent.watch import ChangeWatch
 from cdmo.api.convert import Withheld, layouts_from_spec, withheld_from_spec
-from cdmo.api.v1alpha1 import MigNode, MigNodeStatus, Mode
-from cdmo.errors import BadSpec, CdmoError, KubeletError, LibraryMismatch
-from cdmo.kube.port import EventSink, MigNodeApi
+from cdmo.api.v1alpha1 import MigNode, Mode
+from cdmo.errors import BadSpec, CdmoError, DriverHung, KubeletError, LibraryMismatch
+from cdmo.kube.port import EventSink
 from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo, PodInfo, carries_fence, labelled
-from cdmo.model.gpu import DeviceState, MigMode
-from cdmo.model.names import is_mig_resource
-from cdmo.model.reasons import ReadyReason
+from cdmo.model.gpu import DeviceState, Placement
+from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL
+from cdmo.model.reasons import EventReason, ReadyReason
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.pulse import Pulse
 
 logger = structlog.get_logger(__name__)
 
@@ -36,7 +43,7 @@ class LoopSettings:
     """How often the agent looks when nothing happens. Seconds."""
 
     look_every: float = 5.0
-    heartbeat_every: float = 10.0
+    look_limit: float = 60.0  # for one look at kubelet and driver
     retry_first: float = 1.0  # after a change that was refused or failed, doubled each time
     retry_most: float = 60.0
 
@@ -46,64 +53,71 @@ class AgentLoop:
 
     def __init__(
         self,
-        node: str,
         *,
         mirror: Callable[[], tuple[NodeInfo | None, MigNode | None]],
         pods_here: Callable[[], Iterable[PodInfo]],
         observer: Observer,
         pods: PodResources,
         change: NodeChange,
+        watch: ChangeWatch,
         journal: Journal,
-        mignodes: MigNodeApi,
+        lost_modes: LostModes,
+        status: StatusKeeper,
         events: EventSink,
+        metrics: AgentMetrics,
+        pulse: Pulse,
         boot_id: Callable[[], str],
         clock: Clock,
         settings: LoopSettings,
     ) -> None:
-        self._node = node
         self._mirror = mirror
         self._pods_here = pods_here
         self._observer = observer
         self._pods = pods
         self._change = change
+        self._watch = watch
         self._capacity = CapacityKeeper(pods, change)
         self._journal = journal
-        self._mignodes = mignodes
+        self._lost_modes = lost_modes
+        self._status = status
         self._events = events
+        self._metrics = metrics
+        self._pulse = pulse
         self._boot_id = boot_id
         self._clock = clock
         self._settings = settings
+        self._disagreement = Disagreement(pods, clock, settings.look_every)
+        self._retry = Retry(clock, settings.retry_first, settings.retry_most)
         self._wake = asyncio.Event()
         self.ended = asyncio.Event()  # set when `run` is over
         self._stopping = False
-        self._running = False
-        self._status = MigNodeStatus()
-        self._written_at = float("-inf")
+        self.running = False
         self._revisions: Revisions | None = None
-        self._modes_before_boot: Mapping[str, str] = {}
         self._interrupted: Entry | None = None
+        self._half_made: frozenset[tuple[str, Placement]] = frozenset()  # instances of an interrupted change
         self._changes = 0
-        self._not_before = 0.0
-        self._retry = settings.retry_first
-        self._tried_for: object = None
         self._failure = Health()  # why the change that is still wanted did not come about; ready when none is
-        self._disagreement: tuple[frozenset[str], float] = (frozenset(), 0.0)
-        self._reloaded_for: frozenset[str] = frozenset()
+        self.trouble = "nothing was looked at yet"  # why the node cannot be worked with; empty: it can
 
     def wake(self) -> None:
         """Something changed: look now. Safe to call from the event loop at any time, as often as one likes."""
         self._wake.set()
 
+    def driver_answered(self) -> None:
+        """A driver call that had hung came back: what was put off may be tried at once."""
+        self._retry.at_once()
+        self.wake()
+
     def stop(self) -> None:
         """End after the round that is running; a change under way is carried to its end."""
         self._stopping = True
         self._wake.set()
-        if not self._running:
+        if not self.running:
             self.ended.set()
 
     async def run(self) -> None:
         """Rounds until stopped. A failure is reported and tried again in the next; only LibraryMismatch ends it."""
-        self._running = True
+        self.running = True
         self._interrupted = self._journal.read()
         try:
             await self._rounds()
@@ -113,12 +127,17 @@ class AgentLoop:
     async def _rounds(self) -> None:
         while not self._stopping:
             self._wake.clear()
+            self._pulse.mark("a round")
             try:
                 await self.round()
             except LibraryMismatch:
                 raise
             except CdmoError as error:
+                self._metrics.round_ended(finished=False)
                 logger.warning("the round could not be finished", error=str(error), hint=error.hint)
+            else:
+                self._metrics.round_ended(finished=True)
+            self._pulse.mark("waiting for the next round")
             await self._rest()
 
     async def round(self) -> None:
@@ -127,13 +146,15 @@ class AgentLoop:
         if node is None or mignode is None:
             return
         if self._revisions is None:
-            self._begin(mignode)
+            self._begin(node, mignode)
         observation, health = await self._observe()
+        if health.reason is ReadyReason.DRIVER_HUNG:
+            self._events.emit(events.of_node(node, EventReason.DRIVER_HUNG, health.message))
         if observation is not None:
             self._see(observation)
             steps, health = self._compare(observation, mignode, health)
             purpose = await self._purpose(node, mignode, observation, steps)
-            if purpose is not None and self._due(purpose):
+            if purpose is not None and self._retry.due(purpose):
                 await self._carry_out(node, mignode, observation, health)
                 return
             if purpose is None:
@@ -146,25 +167,40 @@ class AgentLoop:
             await self._change.lower_leftover_fence()
         await self._report(mignode, observation, health)
 
-    def _begin(self, mignode: MigNode) -> None:
+    def _begin(self, node: NodeInfo, mignode: MigNode) -> None:
         """Take up where the last agent of this node stopped."""
-        self._status = mignode.status
+        if self._interrupted is None and node.labels.get(FENCE_LABEL) == FENCE_CHANGING:
+            self._interrupted = Entry("")  # its journal is lost, as with another disk
+        self._status.current = mignode.status
         self._revisions = Revisions(mignode.status)
         self._changes = mignode.status.last_repartition.count if mignode.status.last_repartition else 0
-        agent = mignode.status.agent
-        if agent is not None and agent.boot_id and agent.boot_id != self._boot_id():
-            self._modes_before_boot = {each.pci_bus_id: each.mig_mode for each in mignode.status.gpus}
+        self._lost_modes.begin(mignode.status, self._boot_id())
 
     async def _observe(self) -> tuple[Observation | None, Health]:
+        observation, health = await self._look()
+        self.trouble = "" if observation is not None else health.message
+        self._pulse.mark()
+        return observation, health
+
+    async def _look(self) -> tuple[Observation | None, Health]:
+        limit = self._settings.look_limit
         try:
-            observation = await self._observer.look()
-            await self._pods.allocatable()  # a kubelet that does not answer shows also while no pod holds a slice
+            async with asyncio.timeout(limit):
+                observation = await self._observer.look()
+                await self._pods.allocatable()  # a kubelet that does not answer shows also while no pod holds a slice
+        except TimeoutError:
+            message = f"the kubelet is so slow that one look at all pods took more than {limit:g} s"
+            return None, Health(ReadyReason.KUBELET_UNAVAILABLE, message)
+        except DriverHung as error:
+            return None, Health(ReadyReason.DRIVER_HUNG, _sentence(error))
         except KubeletError as error:
             return None, Health(ReadyReason.KUBELET_UNAVAILABLE, _sentence(error))
         except LibraryMismatch:
             raise  # a mapped library cannot be swapped: only a new process can go on
         except CdmoError as error:
             return None, Health(ReadyReason.DRIVER_UNAVAILABLE, _sentence(error))
+        if observation.hold:
+            return observation, Health(ReadyReason.GPU_SILENT, observation.hold)
         if not any(each.model.profiles for each in observation.driver.gpus):
             return observation, Health(ReadyReason.NO_MIG_GPU, "no GPU of this node can be cut into MIG slices")
         return observation, Health()
@@ -172,9 +208,7 @@ class AgentLoop:
     def _see(self, observation: Observation) -> None:
         assert self._revisions is not None
         self._revisions.see(observation.driver)
-        # Once it is on again a mode is no longer lost: whoever then switches it off means it.
-        on = {each.pci_bus_id for each in observation.driver.gpus if each.mig_mode is MigMode.ENABLED}
-        self._modes_before_boot = {bus: mode for bus, mode in self._modes_before_boot.items() if bus not in on}
+        self._lost_modes.see(observation.driver)
 
     def _compare(self, observation: Observation, mignode: MigNode, health: Health) -> tuple[Steps, Health]:
         try:
@@ -194,6 +228,8 @@ class AgentLoop:
 
         def decide(observation: Observation) -> Steps:
             self._see(observation)
+            if observation.hold:
+                return Steps(held_back=(observation.hold,))
             return steps_for(layouts, self._seen(observation), mignode.spec.observed_revision)
 
         return decide
@@ -201,7 +237,14 @@ class AgentLoop:
     def _seen(self, observation: Observation) -> tuple[SeenGpu, ...]:
         assert self._revisions is not None
         revisions = self._revisions
-        being_made = self._interrupted.being_made() if self._interrupted else frozenset()
+        ours = self._half_made | (self._interrupted.being_made() if self._interrupted else frozenset())
+        # Remembered beyond the change that finds them: it may have to leave their GPU alone.
+        self._half_made = frozenset(
+            (gpu.pci_bus_id, each.placement)
+            for gpu in observation.driver.gpus
+            for each in gpu.instances
+            if observation.state_of(each) is DeviceState.BROKEN and (gpu.pci_bus_id, each.placement) in ours
+        )
         return tuple(
             SeenGpu(
                 pci_bus_id=gpu.pci_bus_id,
@@ -212,14 +255,13 @@ class AgentLoop:
                         placement=each.placement,
                         revision=revisions.of(key_of(gpu.pci_bus_id, each)),
                         broken=observation.state_of(each) is DeviceState.BROKEN,
-                        ours=(gpu.pci_bus_id, each.placement) in being_made,
+                        ours=(gpu.pci_bus_id, each.placement) in ours,
+                        unhealthy=observation.state_of(each) is DeviceState.UNHEALTHY,
                     )
                     for each in gpu.instances
                 ),
-                problem=gpu.problem,
-                mode_lost=gpu.hopper_or_later
-                and self._modes_before_boot.get(gpu.pci_bus_id) == MigMode.ENABLED
-                and gpu.mig_mode is MigMode.DISABLED,
+                problem=gpu.trouble,
+                mode_lost=self._lost_modes.lost(gpu),
             )
             for gpu in observation.driver.gpus
         )
@@ -233,49 +275,15 @@ class AgentLoop:
             return "recovery"
         if not labelled(node):
             return None
-        difference = await self._not_enumerated(observation)
+        difference = await self._disagreement.to_reload_for(observation)
         if difference:
             return "reload", difference
         if steps.steps and mignode.spec.mode is Mode.MANAGED:
             return mignode.metadata.generation, steps.steps
         return None
 
-    async def _not_enumerated(self, observation: Observation) -> frozenset[str]:
-        """Devices made or destroyed beside us (nvidia-smi), for which the plugin must look again.
-
-        One reload per difference, and only when it lasts: a plugin that is just starting lists nothing either.
-        """
-        nothing: frozenset[str] = frozenset()
-        try:
-            listed = await self._pods.allocatable()
-        except KubeletError:
-            return nothing
-        known = frozenset(each for name, ids in listed.items() if is_mig_resource(name) for each in ids)
-        expected = frozenset(each for ids in observation.expected_devices().values() for each in ids)
-        difference = known ^ expected
-        before, since = self._disagreement
-        if not difference or (not known and self._reloaded_for == difference):
-            self._disagreement = (nothing, 0.0)
-            if not difference:
-                self._reloaded_for = nothing  # the same uuid may come and go by hand once more
-            return nothing
-        if difference != before:
-            self._disagreement = (difference, self._clock.monotonic())
-            return nothing
-        if difference == self._reloaded_for or self._clock.monotonic() - since < self._settings.look_every:
-            return nothing
-        return difference
-
-    def _due(self, purpose: object) -> bool:
-        """Whether this may be tried now; a purpose that is new may be tried at once."""
-        if purpose != self._tried_for:
-            self._tried_for = purpose
-            self._retry = self._settings.retry_first
-            return True
-        return self._clock.monotonic() >= self._not_before
-
     async def _carry_out(self, node: NodeInfo, mignode: MigNode, before: Observation, health: Health) -> None:
-        recovering = self._interrupted is not None or carries_fence(node) or bool(self._disagreement[0])
+        recovering = self._interrupted is not None or carries_fence(node) or self._disagreement.seen
         changing = labelled(node) and mignode.spec.mode is Mode.MANAGED and health.reason is not ReadyReason.BAD_SPEC
         decide = self._decide(mignode) if changing else _nothing
         started = self._clock.now()
@@ -283,6 +291,8 @@ class AgentLoop:
         outcome = await self._change.run(
             decide, self._boot_id(), reload_anyway=recovering, withheld=_withheld(node, mignode)
         )
+        self._watch.left()
+        self._metrics.change_ended(outcome)
         await asyncio.gather(telling, return_exceptions=True)  # a status that was not written is written below
         self._settle(outcome)
         observation, health = await self._observe()
@@ -304,22 +314,20 @@ class AgentLoop:
             message=outcome.message,
         )
         if outcome.result in (Result.APPLIED, Result.UNDONE):
-            self._reloaded_for = self._disagreement[0]
+            self._disagreement.reloaded()
         if outcome.result in (Result.APPLIED, Result.UNNEEDED):
             self._failure = Health()
             self._changes += outcome.result is Result.APPLIED
             self._interrupted = None
-            self._tried_for = None
-            self._disagreement = (frozenset(), 0.0)
+            self._retry.succeeded()
+            self._disagreement.ended()
             return
-        reason = ReadyReason.PLUGIN_STUCK if outcome.still_fenced else ReadyReason.CHANGE_FAILED
-        self._failure = Health(reason, outcome.message)
+        self._failure = Health(outcome.reason, outcome.message)
         if not outcome.still_fenced and outcome.result is Result.UNDONE:
             self._interrupted = None
         elif outcome.still_fenced:
             self._interrupted = self._journal.read() or Entry(self._boot_id())
-        self._not_before = self._clock.monotonic() + self._retry
-        self._retry = min(self._retry * 2, self._settings.retry_most)
+        self._retry.failed()
 
     async def _report(
         self,
@@ -340,12 +348,13 @@ class AgentLoop:
             changing=changing,
             repartition=repartition_of(outcome, started, self._changes) if outcome else None,
         )
-        status = status_of(report, self._revisions, self._status, self._clock.now())
-        due = self._clock.monotonic() - self._written_at >= self._settings.heartbeat_every
-        if due or not same_but_for_time(status, self._status):
-            await self._mignodes.write_status(self._node, status)
-            self._status = status
-            self._written_at = self._clock.monotonic()
+        status = status_of(report, self._revisions, self._status.current, self._clock.now())
+        before = self._status.current
+        await self._status.report(status)
+        self._pulse.mark()
+        node, _ = self._mirror()
+        for event in events.of_health(node, before, self._status.current) if node is not None else ():
+            self._events.emit(event)
 
     async def _rest(self) -> None:
         try:

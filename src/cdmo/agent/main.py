@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from cdmo.agent.apply import Applier
-from cdmo.agent.change import NodeChange, Phase, Progress, QuietLimits
+from cdmo.agent.change import PHASE_LIMITS, NodeChange, Phase, Progress, QuietLimits
 from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.agent.journal import Journal
 from cdmo.agent.loop import AgentLoop, LoopSettings
+from cdmo.agent.lost_modes import LostModes
+from cdmo.agent.metrics import AgentMetrics, asked
 from cdmo.agent.observe import Observer
+from cdmo.agent.status import Heart, StatusKeeper
+from cdmo.agent.watch import ChangeWatch
+from cdmo.agent.xid_bell import XidBell
+from cdmo.hardware.kernel_log import KernelLog
 from cdmo.hardware.library import DriverSearch
 from cdmo.hardware.nvml import NvmlGpus
+from cdmo.hardware.watched import WatchedGpus
 from cdmo.kube.client import KubeClient
 from cdmo.kube.connect import ConnectSettings, connect
 from cdmo.kubelet.devicenodes import CapabilityNodes, NodeKind
@@ -27,10 +35,26 @@ from cdmo.kubelet.podresources import KubeletPodResources
 from cdmo.kubelet.processes import ProcessTable
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.hostpaths import HostPaths
+from cdmo.runtime.pulse import Pulse
 from cdmo.runtime.run import run_until_signalled
 from cdmo.runtime.worker import Worker
+from cdmo.serving.asked import Watch, common, register
+from cdmo.serving.health import Health, watched
+from cdmo.serving.settings import LOOPBACK, ServingSettings
+from cdmo.serving.start import server_of
 
 logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverLimits:
+    """How long a driver call may take before it counts as hung. Seconds.
+
+    Without persistence mode the driver first initialises every GPU in each reading, some seconds for each of them.
+    """
+
+    read: float = 20.0
+    change: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +66,17 @@ class AgentSettings:
     paths: HostPaths
     driver_root: str = ""  # on the host; empty: found at start
     device_node_kind: NodeKind = NodeKind.CHARACTER
+    serving: ServingSettings = LOOPBACK
     loop: LoopSettings = field(default_factory=LoopSettings)
     fence: FenceLimits = field(default_factory=FenceLimits)
     quiet: QuietLimits = field(default_factory=QuietLimits)
+    phases: Mapping[Phase, float] = field(default_factory=lambda: PHASE_LIMITS)
+    driver: DriverLimits = field(default_factory=DriverLimits)
     reload_limit: float = 3.0  # for the device plugin to come back
     change_limit: float = 25.0  # how long a change under way is waited for when the process is told to end
+    heartbeat_every: float = 10.0
+    beat_pause: float = 2.0  # between two looks whether a heartbeat is due
+    stuck_after: float = 240.0  # without any progress; the longest wait is a look and some calls of the API server
 
 
 class LoggedProgress:
@@ -76,87 +106,164 @@ async def run_agent(
                 limit=settings.reload_limit,
             )
         )
-        worker = Worker("nvml")
-        stack.callback(worker.close)
-        await _serve(settings, KubeClient(connection, clock, random.random), kubelet, plugin, worker, clock, progress)
+        agent = _Agent(settings, KubeClient(connection, clock, random.random), kubelet, plugin, clock, progress)
+        stack.callback(agent.worker.close)
+        await agent.run()
 
 
-async def _serve(
-    settings: AgentSettings,
-    client: KubeClient,
-    kubelet: KubeletPodResources,
-    plugin: NvidiaDevicePlugin,
-    worker: Worker,
-    clock: Clock,
-    progress: Progress,
-) -> None:
-    """Make the parts, start the tasks."""
-    name, paths = settings.node, settings.paths
+class _Agent:
+    """The parts of the process, made in the order in which they need each other."""
 
-    def changed(*_: object) -> None:
-        loop.wake()
+    def __init__(
+        self,
+        settings: AgentSettings,
+        client: KubeClient,
+        kubelet: KubeletPodResources,
+        plugin: NvidiaDevicePlugin,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._clock = clock
+        name = settings.node
+        here = f"metadata.name={name}"
+        self._nodes = client.nodes(self._changed, field_selector=here)
+        self._mignodes = client.mig_node_mirror(self._changed, field_selector=here)
+        self._pods = client.pods(self._changed, field_selector=f"spec.nodeName={name}")
+        self._recorder = client.recorder("cdmo-agent", name)
+        self._metrics = AgentMetrics()
+        self._pulse = Pulse(clock, settings.stuck_after)
+        self._watch = ChangeWatch(progress, clock, settings.phases, self._phase_ended)
+        self._status = StatusKeeper(name, client.mig_nodes(), clock, settings.heartbeat_every)
+        self.worker = Worker("nvml", clock, settings.driver.read, self._driver_returned)
+        self._loop = self._new_loop(kubelet, plugin)
+        self._heart = Heart(
+            self._status,
+            self._pulse,
+            self._watch,
+            sink=self._recorder,
+            node=lambda: self._nodes.items.get(name),
+            clock=clock,
+            pause=settings.beat_pause,
+        )
 
-    here = f"metadata.name={name}"
-    nodes = client.nodes(changed, field_selector=here)
-    mignodes = client.mig_node_mirror(changed, field_selector=here)
-    pods = client.pods(changed, field_selector=f"spec.nodeName={name}")
-    recorder = client.recorder("cdmo-agent", name)
+    async def run(self) -> None:
+        """Serve and work until signalled."""
+        register(
+            self._metrics.registry,
+            (
+                *common(self._watches(), lambda: self._recorder.queued, lambda: self._recorder.dropped),
+                *asked(
+                    self.worker,
+                    ready=lambda: not self._loop.trouble,
+                    heartbeat_age=lambda: self._status.age,
+                ),
+            ),
+        )
+        server = server_of(
+            self._settings.serving,
+            self._health(),
+            self._metrics.registry,
+            self._client.access_review(),
+            f"cdmo-agent {self._settings.node}",
+            self._clock,
+        )
+        tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "watch node": self._nodes.run,
+            "watch mignode": self._mignodes.run,
+            "watch pods": self._pods.run,
+            "events": self._recorder.run,
+            "heartbeat": self._heart.run,
+            "kernel log": XidBell(KernelLog(self._settings.paths.dev / "kmsg"), self._changed, self._clock).run,
+            "serving": server.run,
+            "node": self._work,
+        }
+        await run_until_signalled(tasks, finish=self._finish, finish_limit=self._settings.change_limit)
 
-    search = DriverSearch(paths, settings.driver_root)
-    gpus = NvmlGpus(lambda: search().library, time.sleep)
-    observer = Observer(gpus, kubelet, worker, lambda: tuple(pods.items.values()))
-    capability_nodes = CapabilityNodes(paths, lambda: search().dev_roots, settings.device_node_kind)
-    fence = Fence(client.fence(), name, clock, settings.fence)
-    journal = Journal(journal_path(paths))
-    change = NodeChange(
-        name,
-        fence=fence,
-        api=client.fence(),
-        observer=observer,
-        applier=Applier(gpus, gpus, capability_nodes, worker),
-        plugin=plugin,
-        journal=journal,
-        clock=clock,
-        progress=progress,
-        quiet=settings.quiet,
-    )
-    loop = AgentLoop(
-        name,
-        mirror=lambda: (
-            (nodes.items.get(name), mignodes.items.get(name)) if pods.synced and nodes.synced else (None, None)
-        ),
-        pods_here=lambda: tuple(pods.items.values()),
-        observer=observer,
-        pods=kubelet,
-        change=change,
-        journal=journal,
-        mignodes=client.mig_nodes(),
-        events=recorder,
-        boot_id=paths.boot_id,
-        clock=clock,
-        settings=settings.loop,
-    )
-
-    async def work() -> None:
-        for each in (nodes, mignodes, pods):
+    async def _work(self) -> None:
+        for each in (self._nodes, self._mignodes, self._pods):
+            # Without the API server nothing can be done, however long that lasts: this process is not stuck.
             await each.wait_synced()
-        await loop.run()
+        self._pulse.mark("the first round")
+        await self._loop.run()
 
-    async def finish() -> None:
-        loop.stop()
-        await loop.ended.wait()
+    async def _finish(self) -> None:
+        self._loop.stop()
+        await self._loop.ended.wait()
 
-    await run_until_signalled(
-        {
-            "watch node": nodes.run,
-            "watch mignode": mignodes.run,
-            "watch pods": pods.run,
-            "events": recorder.run,
-            "node": work,
-        },
-        finish=finish,
-        finish_limit=settings.change_limit,
-    )
+    def _changed(self, *_: object) -> None:
+        self._loop.wake()
+
+    def _phase_ended(self, phase: Phase, seconds: float) -> None:
+        self._metrics.phase_ended(phase, seconds)
+        self._pulse.mark()
+
+    def _driver_returned(self, late: bool) -> None:
+        self._pulse.mark()
+        if late:
+            self._loop.driver_answered()
+
+    def _watches(self) -> tuple[Watch, ...]:
+        return (
+            Watch("nodes", lambda: self._nodes.synced, lambda: len(self._nodes.items)),
+            Watch("mignodes", lambda: self._mignodes.synced, lambda: len(self._mignodes.items)),
+            Watch("pods", lambda: self._pods.synced, lambda: len(self._pods.items)),
+        )
+
+    def _health(self) -> Health:
+        return Health(
+            live={"rounds": lambda: self._pulse.stuck() if self._loop.running else ""},
+            ready=dict(
+                [
+                    *(watched(each.kind, each.synced) for each in self._watches()),
+                    ("node", lambda: self._loop.trouble),
+                ]
+            ),
+        )
+
+    def _new_loop(self, kubelet: KubeletPodResources, plugin: NvidiaDevicePlugin) -> AgentLoop:
+        settings, client, clock = self._settings, self._client, self._clock
+        name, paths = settings.node, settings.paths
+        nodes, mignodes, pods = self._nodes, self._mignodes, self._pods
+        search = DriverSearch(paths, settings.driver_root)
+        nvml = NvmlGpus(lambda: search().library, time.sleep, self.worker.check_wanted)
+        gpus = WatchedGpus(nvml, KernelLog(paths.dev / "kmsg"), paths.state / "health.json", paths.boot_id)
+        observer = Observer(gpus, kubelet, self.worker, lambda: tuple(pods.items.values()))
+        capability_nodes = CapabilityNodes(paths, lambda: search().dev_roots, settings.device_node_kind)
+        journal = Journal(journal_path(paths))
+        change = NodeChange(
+            name,
+            fence=Fence(client.fence(), name, clock, settings.fence),
+            api=client.fence(),
+            observer=observer,
+            applier=Applier(gpus, gpus, capability_nodes, self.worker, settings.driver.change),
+            plugin=plugin,
+            journal=journal,
+            clock=clock,
+            progress=self._watch,
+            quiet=settings.quiet,
+            limits=settings.phases,
+        )
+        return AgentLoop(
+            mirror=lambda: (
+                (nodes.items.get(name), mignodes.items.get(name)) if pods.synced and nodes.synced else (None, None)
+            ),
+            pods_here=lambda: tuple(pods.items.values()),
+            observer=observer,
+            pods=kubelet,
+            change=change,
+            watch=self._watch,
+            journal=journal,
+            lost_modes=LostModes(paths.state / "lost-modes.json"),
+            status=self._status,
+            events=self._recorder,
+            metrics=self._metrics,
+            pulse=self._pulse,
+            boot_id=paths.boot_id,
+            clock=clock,
+            settings=settings.loop,
+        )
 
 
 def journal_path(paths: HostPaths) -> Path:

@@ -13,6 +13,7 @@ from cdmo.hardware.port import DriverReading, GpuInstance, GpuReader, GpuReading
 from cdmo.kubelet.port import PodDevices, PodResources
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import DeviceState, MigMode, PodKey
+from cdmo.model.names import is_mig_resource
 from cdmo.runtime.worker import Worker
 
 
@@ -24,10 +25,12 @@ class Observation:
     holders: Mapping[str, PodKey]  # device id -> the pod that holds it
 
     def state_of(self, instance: GpuInstance) -> DeviceState:
-        """Idle, in use or broken."""
+        """What the slice is doing; what pods use is in use, however unwell."""
         if instance.processes or (instance.device_uuid and instance.device_uuid in self.holders):
             return DeviceState.IN_USE
-        return DeviceState.IDLE if instance.device_uuid else DeviceState.BROKEN
+        if not instance.device_uuid:
+            return DeviceState.BROKEN
+        return DeviceState.UNHEALTHY if instance.fault else DeviceState.IDLE
 
     def expected_devices(self) -> dict[str, frozenset[str]]:
         """MIG devices the plugin must advertise, by extended resource; resources without any are left out."""
@@ -38,6 +41,36 @@ class Observation:
                 if profile is not None:
                     expected.setdefault(profile.resource, set()).add(instance.device_uuid)
         return {resource: frozenset(uuids) for resource, uuids in expected.items()}
+
+    def doubtful_devices(self) -> frozenset[str]:
+        """Those that nobody is to get. The plugin may or may not hold them unhealthy, by rules of its own; what it
+        holds unhealthy the kubelet does not list."""
+        return frozenset(
+            instance.device_uuid
+            for gpu in self.driver.gpus
+            for instance in gpu.instances
+            if instance.device_uuid and (gpu.trouble or instance.fault)
+        )
+
+    def disagreement(self, listed: Mapping[str, frozenset[str]]) -> frozenset[str]:
+        """The devices that the kubelet lists and the hardware does not have, or the other way round."""
+        known = frozenset(each for name, ids in listed.items() if is_mig_resource(name) for each in ids)
+        expected = frozenset(each for ids in self.expected_devices().values() for each in ids)
+        return (known - expected) | (expected - known - self.doubtful_devices())
+
+    @property
+    def hold(self) -> str:
+        """Why nothing on this node may be changed, one sentence; empty when it may.
+
+        A change ends with the device plugin enumerating all GPUs, and one that does not answer makes it exit
+        (k8s-device-plugin: any error of the enumeration does): the slices of the others would be lost with it.
+        """
+        silent = [f"GPU {each.pci_bus_id}: {each.problem}" for each in self.driver.gpus if each.problem]
+        if self.driver.silent:
+            silent.append(f"{self.driver.silent} GPUs have not answered since the agent was started")
+        if not silent:
+            return ""
+        return f"nothing is changed on this node while a GPU does not answer: {'; '.join(silent)}"
 
 
 def servable(gpu: GpuReading) -> tuple[GpuInstance, ...]:

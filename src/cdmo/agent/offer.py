@@ -6,6 +6,9 @@ once, before anybody can destroy the slice, so the count must be lower beforehan
     some withheld slice is free, or nothing else is      allocatable = devices - withheld
     every withheld slice is held, and others are free    allocatable = devices
 
+A device that nobody is to get because something went wrong on it counts for nobody, in use or not: the kubelet counts
+the devices that its plugin holds unhealthy in the same way.
+
 The second case keeps a window from costing what lies outside it: the scheduler subtracts every running pod, also
 those on withheld slices, so under the lower count an idle slice on another GPU would be out of reach for as long as
 they run. Withholding only lowers allocatable. The kubelet decides by its own devices and leaves running pods alone:
@@ -50,12 +53,14 @@ def offer_of(observation: Observation, withheld: Withheld, bound: Iterable[PodIn
     """
     devices = observation.expected_devices()
     capacity = {resource: len(ids) for resource, ids in devices.items()}
+    doubtful = observation.doubtful_devices()
+    usable = {resource: ids - doubtful for resource, ids in devices.items()}
+    allocatable = {resource: len(ids) for resource, ids in usable.items()}
     kept_back = _devices_at(observation, withheld)
     if not kept_back:
-        return Offer(capacity, capacity)
+        return Offer(capacity, allocatable)
     coming = _coming(observation, devices, bound)
-    allocatable = dict(capacity)
-    for resource, ids in devices.items():
+    for resource, ids in usable.items():
         # A device without a holder is free for the kubelet, also while a process lingers on it.
         free = ids - observation.holders.keys()
         if free & kept_back or len(free) <= coming[resource]:

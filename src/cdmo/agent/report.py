@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from cdmo.agent.change import Outcome
 from cdmo.agent.observe import Observation
 from cdmo.agent.revisions import InstanceKey, Revisions
@@ -25,6 +27,8 @@ from cdmo.model.gpu import DeviceState, MigMode
 from cdmo.model.profile import GpuModel
 from cdmo.model.reasons import ConditionType, ReadyReason
 from cdmo.version import __version__
+
+LONGEST = 1024  # characters of a sentence in the status
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ def status_of(report: Report, revisions: Revisions, previous: MigNodeStatus, now
     driver, boot_id = (previous.agent.driver, previous.agent.boot_id) if previous.agent else ("", "")
     if report.observation is not None:
         models, gpus = _models_and_gpus(report.observation, revisions)
+        if boot_id == report.boot_id:
+            models, gpus = _with_silent(report.observation, models, gpus, previous)
         # The boot in which the GPUs were seen: an agent that starts later knows by it what a reboot took.
         driver, boot_id = report.observation.driver.driver_version, report.boot_id
     return MigNodeStatus(
@@ -67,7 +73,7 @@ def status_of(report: Report, revisions: Revisions, previous: MigNodeStatus, now
         models=models,
         gpus=gpus,
         last_repartition=report.repartition or previous.last_repartition,
-        conditions=_conditions(report, previous, now),
+        conditions=_conditions(report, gpus, previous, now),
     )
 
 
@@ -122,7 +128,7 @@ def _models_and_gpus(
             model=distinct.index(gpu.model),
             mig_mode=gpu.mig_mode,
             devices=tuple(_device(observation, gpu, each, revisions) for each in gpu.instances),
-            problem=gpu.problem[:1024],
+            problem=gpu.trouble[:LONGEST],
         )
         for gpu in observation.driver.gpus
     )
@@ -138,7 +144,28 @@ def _device(observation: Observation, gpu: GpuReading, instance: GpuInstance, re
         state=observation.state_of(instance),
         revision=revisions.of(InstanceKey(gpu.pci_bus_id, instance.placement, instance.device_uuid)),
         pod=PodReference(namespace=holder.namespace, name=holder.name, uid=holder.uid) if holder else None,
+        problem=instance.fault[:LONGEST],
     )
+
+
+def _with_silent(
+    observation: Observation,
+    models: tuple[ObservedModel, ...],
+    gpus: tuple[ObservedGpu, ...],
+    previous: MigNodeStatus,
+) -> tuple[tuple[ObservedModel, ...], tuple[ObservedGpu, ...]]:
+    """GPUs that an earlier agent of this boot saw, and that have not answered this one, as they were."""
+    if not observation.driver.silent:
+        return models, gpus
+    there = {each.pci_bus_id for each in gpus}
+    for gpu in previous.gpus:
+        if gpu.pci_bus_id in there or gpu.model >= len(previous.models):
+            continue
+        model = previous.models[gpu.model]
+        models = models if model in models else (*models, model)
+        problem = gpu.problem or "it does not answer any more: look for XIDs in the kernel log and reboot the node"
+        gpus = (*gpus, replace(gpu, model=models.index(model), problem=problem))
+    return models, tuple(sorted(gpus, key=lambda each: each.pci_bus_id))
 
 
 def _summary(report: Report, models: tuple[ObservedModel, ...], gpus: tuple[ObservedGpu, ...]) -> Summary:
@@ -150,12 +177,15 @@ def _summary(report: Report, models: tuple[ObservedModel, ...], gpus: tuple[Obse
         model = models[gpu.model] if gpu.model < len(models) else None
         sizes = {each.id: each.size for each in model.profiles} if model else {}
         total = model.memory_slots if model else 0
-        free += max(0, total - sum(sizes.get(each.profile_id, 0) for each in gpu.devices))
+        free += 0 if gpu.problem else max(0, total - sum(sizes.get(each.profile_id, 0) for each in gpu.devices))
     phase = "Repartitioning" if report.changing else "Ready" if report.health.ready else report.health.reason.value
     return Summary(gpus=len(cut), slices=f"{in_use}/{len(devices)}", free_slots=free, phase=phase[:31])
 
 
-def _conditions(report: Report, previous: MigNodeStatus, now: float) -> tuple[Condition, ...]:
+def _conditions(
+    report: Report, gpus: tuple[ObservedGpu, ...], previous: MigNodeStatus, now: float
+) -> tuple[Condition, ...]:
+    unhealthy = _unhealthy(gpus)
     before = {each.type: each for each in previous.conditions}
     wanted = (
         (ConditionType.READY, report.health.ready, report.health.reason.value, report.health.message),
@@ -165,6 +195,7 @@ def _conditions(report: Report, previous: MigNodeStatus, now: float) -> tuple[Co
             "Repartitioning" if report.changing else "Idle",
             "",
         ),
+        (ConditionType.GPUS_HEALTHY, not unhealthy, "Unhealthy" if unhealthy else "Healthy", "; ".join(unhealthy)),
     )
     conditions = []
     for kind, holds, reason, message in wanted:
@@ -172,6 +203,20 @@ def _conditions(report: Report, previous: MigNodeStatus, now: float) -> tuple[Co
         old = before.get(kind)
         since = old.last_transition_time if old is not None and old.status == status else timestamp(now)
         conditions.append(
-            Condition(type=kind, status=status, reason=reason, message=message[:1024], last_transition_time=since)
+            Condition(type=kind, status=status, reason=reason, message=message[:LONGEST], last_transition_time=since)
         )
     return tuple(conditions)
+
+
+def _unhealthy(gpus: tuple[ObservedGpu, ...]) -> list[str]:
+    """A phrase for each GPU and each slice that is not to be used."""
+    found = []
+    for gpu in gpus:
+        if gpu.problem:
+            found.append(f"GPU {gpu.pci_bus_id}: {gpu.problem}")
+        found += [
+            f"slice at slot {each.start} of GPU {gpu.pci_bus_id}: {each.problem}"
+            for each in gpu.devices
+            if each.problem
+        ]
+    return found

@@ -3,7 +3,8 @@
 Destroys come before creates, GPU by GPU. A GPU that the spec does not name is left as it is, and a MIG mode that a
 reboot took is brought back on any GPU, for without it the controller would not plan on it again. An instance that
 the controller had not seen when it planned (its revision is younger than `spec.observedRevision`) is adopted:
-it is never destroyed, and a create that would overlap it is left out until the controller has seen it.
+it is never destroyed, and a create that would overlap it is left out until the controller has seen it. An idle
+instance that an error hit is destroyed and created anew in its place, which nobody needs to plan.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ class SeenInstance:
     revision: int  # status.revision at which it was first reported
     broken: bool = False  # no full-width compute instance in it
     ours: bool = False  # the journal says that CDMO was making it when it was interrupted
+    unhealthy: bool = False  # idle, and an error hit it
+
+    @property
+    def to_renew(self) -> bool:
+        """Whether it is to be destroyed and created anew where it is wanted."""
+        return self.unhealthy or (self.broken and self.ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +129,8 @@ def _steps_for_gpu(
     gpu: SeenGpu, wanted: tuple[Placement, ...], observed_revision: int
 ) -> tuple[list[Step], list[str]]:
     there = {each.placement: each for each in gpu.instances}
-    wrong = [each for each in gpu.instances if each.placement not in wanted or (each.broken and each.ours)]
-    missing = [each for each in wanted if each not in there or (there[each].broken and there[each].ours)]
+    wrong = [each for each in gpu.instances if each.placement not in wanted or each.to_renew]
+    missing = [each for each in wanted if each not in there or there[each].to_renew]
     if not wrong and not missing and not gpu.mode_lost:
         return [], []
     if gpu.problem:
@@ -133,7 +140,7 @@ def _steps_for_gpu(
         if not gpu.mode_lost:
             return [], [f"GPU {gpu.pci_bus_id}: MIG mode is {gpu.mig_mode}"] if missing else []
         steps.append(Step(Action.ENABLE_MIG, gpu.pci_bus_id))
-    adopted = [each for each in wrong if each.revision > observed_revision and not each.ours]
+    adopted = [each for each in wrong if each.revision > observed_revision and not (each.ours or each.unhealthy)]
     steps += [
         Step(Action.DESTROY, gpu.pci_bus_id, each.placement)
         for each in sorted(wrong, key=_where)

@@ -17,6 +17,10 @@ from cdmo.errors import BadSpec
 from cdmo.model.gpu import DeviceState, Gpu, MigMode, Placement, PodKey, Slice
 from cdmo.model.profile import Engines, GpuModel, Profile
 
+# Of what an agent reports: an agent that lies must not make the planner work for seconds on its node alone.
+MOST_MODELS = 8  # of one node; real ones have one, or two
+MOST_PLACEMENTS = 64  # of one card; today's have at most 30
+
 Layouts = dict[str, tuple[Placement, ...]]  # desired placements, ascending, by PCI bus id
 Withheld = Mapping[str, tuple[Placement, ...]]  # those of a layout that no new pod may get, by PCI bus id
 
@@ -50,12 +54,18 @@ def model_to_api(model: GpuModel) -> ObservedModel:
 
 @lru_cache(maxsize=1024)
 def models_from_api(observed: tuple[ObservedModel, ...]) -> tuple[GpuModel, ...]:
-    """The models of a node. Nodes that report the same share them: a cluster has few sorts of nodes."""
-    return tuple(model_from_api(each) for each in observed)
+    """The models of a node. Nodes that report the same share them: a cluster has few sorts of nodes.
+
+    What no node has is not believed: nothing can be cut from models beyond MOST_MODELS.
+    """
+    believed = tuple(map(model_from_api, observed[:MOST_MODELS]))
+    return (*believed, *(GpuModel(each.product, 0, ()) for each in observed[MOST_MODELS:]))
 
 
 def model_from_api(observed: ObservedModel) -> GpuModel:
-    """The model an agent reported."""
+    """The model an agent reported; without profiles when it has more than MOST_PLACEMENTS."""
+    if sum(len(each.starts) for each in observed.profiles) > MOST_PLACEMENTS:
+        return GpuModel(observed.product, 0, ())
     return GpuModel(
         product=observed.product,
         memory_slots=observed.memory_slots,

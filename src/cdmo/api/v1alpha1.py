@@ -108,9 +108,12 @@ class ObservedDevice(Frozen, frozen=True, kw_only=True):
     profile_id: ProfileId
     start: Slot
     uuid: Annotated[str, Meta(max_length=63)] = ""
-    state: Annotated[str, Meta(description="Idle | InUse | Broken", max_length=15)] = "Idle"
+    state: Annotated[str, Meta(description="Idle | InUse | Broken | Unhealthy", max_length=15)] = "Idle"
     revision: Annotated[int, Meta(ge=0, description="status.revision at which it was first reported")] = 0
     pod: PodReference | None = None
+    problem: Annotated[
+        str, Meta(max_length=1024, description="why nobody gets it any more; it is cut anew when it is idle")
+    ] = ""
 
 
 class ObservedGpu(Frozen, frozen=True, kw_only=True):
@@ -124,7 +127,7 @@ class ObservedGpu(Frozen, frozen=True, kw_only=True):
         Meta(description="Enabled | Disabled | EnablePending | DisablePending | Unsupported", max_length=15),
     ]
     devices: Annotated[tuple[ObservedDevice, ...], Meta(max_length=32)] = ()
-    problem: Annotated[str, Meta(max_length=1024)] = ""
+    problem: Annotated[str, Meta(max_length=1024, description="why nothing is planned on it, and what helps")] = ""
 
 
 class AgentInfo(Frozen, frozen=True, kw_only=True):

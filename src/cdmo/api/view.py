@@ -25,7 +25,20 @@ def view_of(node: NodeInfo, mignode: MigNode, alive: bool, bound: Iterable[PodIn
         alive=alive,
         problem=problem or _problem(mignode),
         pods=tuple(bound),
+        out_of_reach=_out_of_reach(mignode),
     )
+
+
+def _out_of_reach(mignode: MigNode) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for gpu in mignode.status.gpus:
+        held = [each for each in gpu.devices if each.pod is not None and (each.problem or gpu.problem)]
+        if held and gpu.model < len(mignode.status.models):
+            resources = {each.id: each.resource for each in mignode.status.models[gpu.model].profiles}
+            for each in held:
+                resource = resources.get(each.profile_id, "")
+                counts[resource] = counts.get(resource, 0) + 1
+    return counts
 
 
 def _desired(mignode: MigNode) -> tuple[Layouts, str]:

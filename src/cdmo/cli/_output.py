@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -13,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cdmo.errors import CdmoError
+from cdmo.text import printable
 
 
 class Output(StrEnum):
@@ -23,8 +26,22 @@ class Output(StrEnum):
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    """One JSON document on stdout. What no terminal should get stands in it as JSON's own escapes."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    sys.stdout.write(_ODD.sub(_escaped, text) + "\n")
+
+
+# Letters, signs and the line breaks and blanks of the layout are not odd; the rest can only stand within strings.
+_ODD = re.compile(r"[^\n\x20-\x7e]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    sign = found[0]
+    if sign.isprintable():
+        return sign
+    return "".join(
+        f"\\u{unit:04x}" for unit in struct.unpack("<2H" if ord(sign) > 0xFFFF else "<H", sign.encode("utf-16-le"))
+    )
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int = 100) -> None:
@@ -33,7 +50,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: in
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # as it is: names from outside are no markup
+        # As it is: names from outside are no markup, and nothing in them may move the cursor.
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
     if sys.stdout.isatty():
         Console().print(table)
         return

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from cdmo.cli._options import HOST_ROOT, Kubeconfig, LogLevel, Root
+from cdmo.cli._options import (
+    HOST_ROOT,
+    LISTEN,
+    Kubeconfig,
+    Listen,
+    LogLevel,
+    Root,
+    TlsCertificate,
+    TlsKey,
+)
+
+# Seconds. Without persistence mode the driver first initialises every GPU in each reading, seconds for each of them.
+DRIVER_READ_LIMIT = 20.0
+DRIVER_CHANGE_LIMIT = 30.0
 
 
 def agent(
@@ -22,22 +35,44 @@ def agent(
             help="Write plain files instead of device nodes: for a simulated driver without the right to mknod.",
         ),
     ] = False,
+    driver_read_limit: Annotated[
+        float,
+        typer.Option(
+            "--driver-read-limit", min=1.0, help="Seconds after which a reading of the GPUs counts as hung."
+        ),
+    ] = DRIVER_READ_LIMIT,
+    driver_change_limit: Annotated[
+        float,
+        typer.Option(
+            "--driver-change-limit", min=1.0, help="Seconds after which a create or destroy counts as hung."
+        ),
+    ] = DRIVER_CHANGE_LIMIT,
+    listen: Listen = LISTEN,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
     log_level: LogLevel = "info",
 ) -> None:
     """Run the node agent: cuts this node's GPUs as its MigNode says, safely."""
     # Imported here so that other verbs do not pay for it in time and memory.
-    from cdmo.agent.main import AgentSettings, LoggedProgress, run_agent
+    from cdmo.agent.main import AgentSettings, DriverLimits, LoggedProgress, run_agent
+    from cdmo.errors import BadSettings
     from cdmo.kube.connect import ConnectSettings
     from cdmo.kubelet.devicenodes import NodeKind
+    from cdmo.model.names import is_object_name
     from cdmo.runtime.clock import SystemClock
     from cdmo.runtime.hostpaths import HostPaths
     from cdmo.runtime.logging import configure_logging
+    from cdmo.serving.settings import serving_settings
 
     configure_logging("agent", log_level)
+    if not is_object_name(node):  # it goes into selectors, where a comma or an equals sign would mean something
+        raise BadSettings(f"{node[:80]!r} is no name of a Node", hint="give the name that `kubectl get nodes` shows")
     settings = AgentSettings(
         node=node,
         connect=ConnectSettings(kubeconfig),
         paths=HostPaths(root),
         device_node_kind=NodeKind.PLACEHOLDER if placeholder_device_nodes else NodeKind.CHARACTER,
+        serving=serving_settings(listen, tls_certificate, tls_key),
+        driver=DriverLimits(driver_read_limit, driver_change_limit),
     )
     asyncio.run(run_agent(settings, os.environ, SystemClock(), LoggedProgress()))

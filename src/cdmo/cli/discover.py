@@ -10,6 +10,7 @@ import typer
 
 from cdmo.cli._options import OutputOption
 from cdmo.cli._output import Output, print_json, print_table
+from cdmo.text import printable
 
 
 def discover(
@@ -35,5 +36,5 @@ def discover(
         print_json(discovery_as_json(reading))
     else:
         for title, rows in discovery_tables(reading):
-            typer.echo(title)
+            typer.echo(printable(title))
             print_table(DISCOVERY_COLUMNS, rows)

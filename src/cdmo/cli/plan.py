@@ -15,11 +15,11 @@ import msgspec
 import typer
 
 from cdmo.cli._output import print_json, print_table
-from cdmo.kube.documents import printable
 from cdmo.model.gpu import Placement
 from cdmo.model.plan import Plan
 from cdmo.model.profile import Profile
 from cdmo.model.snapshot import Assignment, SliceChoice, Snapshot
+from cdmo.text import printable
 
 HOW_TO_GET = "kubectl get nodes,pods,mignodes,priorityclasses -A -o json > FILE writes what is read here"
 WIDTH = 80  # columns, where there is no terminal to ask
@@ -96,8 +96,8 @@ def as_json(made: Plan, seconds: float) -> dict[str, Any]:
         "planSeconds": round(seconds, 6),
         "placements": [
             {
-                "pod": str(each.pod),
-                "node": each.node,
+                "pod": printable(str(each.pod)),
+                "node": printable(each.node),
                 "slices": [
                     {"gpu": one.gpu, **_placement(one.placement), "action": one.action} for one in _slices(each)
                 ],
@@ -106,7 +106,7 @@ def as_json(made: Plan, seconds: float) -> dict[str, Any]:
         ],
         "gpus": [
             {
-                "node": each.node,
+                "node": printable(each.node),
                 "gpu": each.gpu,
                 "create": [_placement(one) for one in each.create],
                 "destroy": [_placement(one) for one in each.destroy],
@@ -114,7 +114,10 @@ def as_json(made: Plan, seconds: float) -> dict[str, Any]:
             for each in made.changes
             if each.create or each.destroy  # the rest only takes back what was asked for and never cut
         ],
-        "waiting": [{"pod": str(each.pod), "code": str(each.code), "reason": each.reason} for each in made.waiting],
+        "waiting": [
+            {"pod": printable(str(each.pod)), "code": str(each.code), "reason": printable(each.reason)}
+            for each in made.waiting
+        ],
     }
 
 
@@ -181,8 +184,7 @@ def _placement_rows(made: Plan, words: _Words) -> Iterator[tuple[str, ...]]:
 
 
 def _print_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    lines = ((*("\n".join(map(printable, cell.split("\n"))) for cell in row),) for row in rows)
-    print_table(columns, lines, width=WIDTH)
+    print_table(columns, rows, width=WIDTH)
     typer.echo()
 
 

@@ -17,6 +17,7 @@ from cdmo.errors import BadInput, BadSettings
 from cdmo.model.profile import GpuModel
 from cdmo.model.snapshot import Snapshot
 from cdmo.simulation.workload import Workload
+from cdmo.text import printable
 
 DEFAULT_PRODUCT = "NVIDIA H100 80GB HBM3"
 DEFAULT_GPUS = 8
@@ -210,11 +211,11 @@ def _workload(asked: Options, capacity: dict[GpuModel, int], problems: list[str]
 
 
 def _read(path: Path, problems: list[str]) -> Workload:
-    from cdmo.simulation.trace import read_trace
+    from cdmo.simulation.trace import lines_of, read_trace
 
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as lines:
-            trace = read_trace(lines, str(path))
+            trace = read_trace(lines_of(lines.readline, str(path)), str(path))
     except OSError as error:
         raise BadInput(f"--trace: {path} cannot be read: {error.strerror}", hint="name a CSV file") from error
     problems += trace.problems
@@ -228,7 +229,7 @@ def _read(path: Path, problems: list[str]) -> Workload:
 
 def _tell(problems: Sequence[str]) -> None:
     for each in problems[:_SHOWN_PROBLEMS]:
-        sys.stderr.write(f"error: {each}\n")
+        sys.stderr.write(f"error: {printable(each)}\n")
     if len(problems) > _SHOWN_PROBLEMS:
         sys.stderr.write(f"error: and {len(problems) - _SHOWN_PROBLEMS} more like these\n")
     if problems:

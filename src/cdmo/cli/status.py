@@ -11,6 +11,7 @@ import msgspec
 from cdmo.api.v1alpha1 import MigNode, ObservedGpu
 from cdmo.cli._options import Kubeconfig, OutputOption
 from cdmo.cli._output import Output, print_json, print_table
+from cdmo.planner.placement import MOST_SLOTS
 
 COLUMNS = ("NODE", "GPU", "PRODUCT", "MIG", "SLOTS", "SLICES (pod)")
 
@@ -25,14 +26,17 @@ def status(kubeconfig: Kubeconfig = None, output: OutputOption = Output.TABLE) -
 
 
 def rows(nodes: list[MigNode]) -> Iterator[tuple[str, ...]]:
-    """A row a GPU. SLOTS draws the memory slots: # in use, w in use and withheld from others, o idle, . free."""
+    """A row a GPU. SLOTS draws the memory slots: # in use, w in use and withheld from others, o idle, . free,
+    x unhealthy, used or not."""
     for node in nodes:
         for gpu in node.status.gpus:
             model = node.status.models[gpu.model] if gpu.model < len(node.status.models) else None
             names = {each.id: each.name for each in model.profiles} if model else {}
-            slices = [
+            slices = [f"! {gpu.problem}"] if gpu.problem else []
+            slices += [
                 names.get(each.profile_id, str(each.profile_id))
                 + (f" ({each.pod.namespace}/{each.pod.name})" if each.pod else "")
+                + (f" ! {each.problem}" if each.problem else "")
                 for each in gpu.devices
             ]
             product = model.product.removeprefix("NVIDIA ") if model else "unknown"
@@ -45,14 +49,14 @@ def slots(node: MigNode, gpu: ObservedGpu) -> str:
     model = node.status.models[gpu.model] if gpu.model < len(node.status.models) else None
     if model is None:
         return ""
-    drawn = ["."] * model.memory_slots
+    drawn = ["."] * min(model.memory_slots, MOST_SLOTS)  # an agent may say anything
     sizes = {each.id: each.size for each in model.profiles}
     asked = next((each for each in node.spec.gpus if each.pci_bus_id == gpu.pci_bus_id), None)
     withheld = {(each.profile_id, each.start) for each in asked.withheld} if asked else set()
     for device in gpu.devices:
         in_use = "w" if (device.profile_id, device.start) in withheld else "#"
         for slot in range(device.start, min(device.start + sizes.get(device.profile_id, 0), len(drawn))):
-            drawn[slot] = in_use if device.state == "InUse" else "o"
+            drawn[slot] = "x" if gpu.problem or device.problem else in_use if device.state == "InUse" else "o"
     return "".join(drawn)
 
 

@@ -1,7 +1,9 @@
 """Fences that nobody will lower any more: the node's agent has been silent for long.
 
-Only the agent can lower its fence knowing what it does; while it lives, however slow, it is left to it. A fence
-whose agent is gone would keep the node from work for ever, so after `silent_seconds` it is lifted here.
+Only the agent can lower its fence knowing what it does; while it lives, however slow, it is left to it. A fence whose
+agent is gone would keep the node from work for ever, so after `silent_seconds` it is lifted here, if the agent had not
+come to the point where it touches something. From there on kubelet and hardware may disagree, and a pod that is bound
+would be lost: that fence stays until the agent is back, and the Node's Events say so.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from cdmo.controller import events
 from cdmo.controller.state import Heartbeats, Mirrors
 from cdmo.errors import ClusterError
-from cdmo.kube.port import Event, EventSink, FenceApi, Involved
+from cdmo.kube.port import EventSink, FenceApi
 from cdmo.model.cluster import NodeInfo, carries_fence
-from cdmo.model.names import FENCE_LABEL, REPARTITIONING_TAINT
-from cdmo.model.reasons import EventReason
+from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, REPARTITIONING_TAINT
 
 logger = structlog.get_logger(__name__)
 
@@ -51,15 +53,16 @@ class StaleFences:
                 await self._lift(node, silent)
 
     async def _lift(self, node: NodeInfo, silent: float) -> None:
+        value = node.labels.get(FENCE_LABEL)
+        if value == FENCE_CHANGING:
+            self._sink.emit(events.fence_stands(node, self._settings.silent_seconds))
+            return
         try:
-            await self._api.set_labels(node.name, {FENCE_LABEL: None})
-            await self._api.remove_taint(node.name, REPARTITIONING_TAINT)
+            # Over exactly this value, the taint with it: an agent that wakes up now either finds its fence gone, or has
+            # made it its own, and then it stays.
+            if not await self._api.take_off(node.name, FENCE_LABEL, value, REPARTITIONING_TAINT):
+                return
         except ClusterError as error:
             logger.warning("a stale fence could not be lifted", node=node.name, error=str(error), hint=error.hint)
             return
-        message = (
-            f"the fence was lifted: the node's agent has been silent for {silent:.0f} s in the middle of a change"
-        )
-        self._sink.emit(
-            Event(Involved("Node", node.name, uid=node.uid), EventReason.FENCE_LAPSED, message, warning=True)
-        )
+        self._sink.emit(events.fence_lifted(node, silent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import structlog
 
 from cdmo.controller import events
 from cdmo.controller.fences import StaleFences
+from cdmo.controller.metrics import ControllerMetrics
 from cdmo.controller.promises import Promises
 from cdmo.controller.publish import Publisher
 from cdmo.controller.state import ClusterState, Mirrors
@@ -22,6 +24,7 @@ from cdmo.model.policy import Policy
 from cdmo.planner import Planner
 from cdmo.planner.check import violations
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.pulse import Pulse
 
 logger = structlog.get_logger(__name__)
 
@@ -32,6 +35,7 @@ class RoundSettings:
 
     longest_wait: float = 5.0  # a round without any event: promises and pauses run out
     patience: float = 30.0  # as told in Events
+    longest_round: float = 60.0  # then what is still unwritten is planned anew
 
 
 class ControllerLoop:
@@ -50,6 +54,8 @@ class ControllerLoop:
         sink: EventSink,
         policy: Policy,
         is_leader: Callable[[], bool],
+        metrics: ControllerMetrics,
+        pulse: Pulse,
         clock: Clock,
         settings: RoundSettings,
     ) -> None:
@@ -63,6 +69,8 @@ class ControllerLoop:
         self._sink = sink
         self._policy = policy
         self._is_leader = is_leader
+        self._metrics = metrics
+        self._pulse = pulse
         self._clock = clock
         self._settings = settings
         self._told: dict[PodKey, tuple[str, str]] = {}
@@ -70,15 +78,35 @@ class ControllerLoop:
     async def run(self) -> None:
         """Rounds for ever; a failure of the API server is logged and the next round tries again."""
         while True:
+            self._pulse.mark("waiting for the next round")
             await self._trigger.wait(self._longest_wait())
-            try:
+            self._pulse.mark("a round")
+            leads = self._is_leader()
+            finished = await self._bounded_round()
+            if leads:
+                self._metrics.round_ended(finished=finished)
+
+    async def _bounded_round(self) -> bool:
+        limit = self._settings.longest_round
+        try:
+            async with asyncio.timeout(limit):
                 await self.round()
-            except ClusterError as error:
-                logger.warning("the round could not be finished", error=str(error), hint=error.hint)
+        except ClusterError as error:
+            logger.warning("the round could not be finished", error=str(error), hint=error.hint)
+            return False
+        except TimeoutError:
+            logger.warning("the round took too long and was given up", limit=limit)
+            return False
+        return True
 
     async def round(self) -> None:
-        """One round; nothing while another controller leads or the mirrors are not complete."""
-        if not self._is_leader() or not self._mirrors.synced():
+        """One round; without acting while another controller leads, nothing while the mirrors are not complete."""
+        if not self._mirrors.synced():
+            return
+        if not self._is_leader():
+            # What changed has to be taken up all the same: else a standby would remember every pod that ever was, and
+            # would have all of it to catch up with when it is to lead.
+            self._state.catch_up()
             return
         nodes = [each for each in self._mirrors.nodes.items().values() if labelled(each)]
         await self._publisher.ensure_mignodes(nodes, self._mirrors.mignodes.items())
@@ -92,6 +120,8 @@ class ControllerLoop:
         snapshot = self._state.snapshot(self._promises, self._clock.now())
         answer = self._planner.plan(snapshot, self._policy)
         broken = violations(snapshot, answer, everywhere=False)
+        self._metrics.planned(self._clock.monotonic() - now)
+        self._metrics.waiting(answer.waiting)
         if broken:
             logger.error("the plan breaks a rule and is not published", violations=broken)
             return
@@ -99,7 +129,9 @@ class ControllerLoop:
             return
         # Nothing is promised on a node that could not be written. What came between wakes the next round by itself,
         # and a node that refuses for good must neither make rounds spin nor hold up the others.
-        unwritten = await self._publisher.publish(answer, self._state.mignode, self._state.withholding())
+        unwritten = await self._publisher.publish(
+            answer, self._state.mignode, self._state.withholding(), self._state.unconfirmed()
+        )
         before = frozenset(self._promises.assignments())
         stand = [each for each in answer.placements if each.node not in unwritten or each in before]
         fresh = self._promises.keep(stand, now)

@@ -45,6 +45,10 @@ class Promises:
         self._pauses: dict[tuple[PodKey, str], _Pause] = {}
         self._now = 0.0
 
+    def __len__(self) -> int:
+        """How many promises stand."""
+        return len(self._promises)
+
     def assignments(self) -> tuple[Assignment, ...]:
         """Every promise that stands, in a stable order."""
         return tuple(self._promises[key].assignment for key in sorted(self._promises))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
 from cdmo.api.convert import Withheld, layouts_from_spec, layouts_to_spec
-from cdmo.api.v1alpha1 import Metadata, MigNode, MigNodeSpec, OwnerReference
+from cdmo.api.v1alpha1 import Metadata, MigNode, MigNodeSpec, OwnerReference, PlacedProfile
 from cdmo.errors import AlreadyExists, BadSpec, ClusterError, Conflict
 from cdmo.kube.port import MigNodeApi
 from cdmo.model.cluster import NodeInfo
@@ -28,24 +28,30 @@ class Publisher:
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def publish(
-        self, plan: Plan, planned_from: Callable[[str], MigNode | None], withholding: Iterable[str]
+        self,
+        plan: Plan,
+        planned_from: Callable[[str], MigNode | None],
+        withholding: Iterable[str],
+        unconfirmed: Collection[str],
     ) -> frozenset[str]:
         """Write every changed node's spec. Returns the nodes that could not be written: to be planned again.
 
         planned_from: by node name what the plan saw; asked before anything is awaited.
         withholding: nodes whose specs withhold slices so far: of a window that moved or ended nothing is left.
+        unconfirmed: nodes that were planned on and whose layouts leave out an instance that came later (`overtaken`).
+        The plan has seen it and leaves the layout as it is, so the spec is tied to what was seen now.
         """
         changes: dict[str, list[GpuChange]] = {}
         for change in plan.changes:
             changes.setdefault(change.node, []).append(change)
         withheld = withheld_by(plan)
         specs: dict[str, tuple[MigNode, MigNodeSpec]] = {}
-        for name in sorted({*changes, *withheld, *withholding}):
+        for name in sorted({*changes, *withheld, *withholding, *unconfirmed}):
             mignode = planned_from(name)
             if mignode is None:
                 continue
             spec = spec_after(mignode, changes.get(name, ()), withheld.get(name, {}))
-            if name in changes or spec.gpus != mignode.spec.gpus:
+            if name in changes or name in unconfirmed or spec.gpus != mignode.spec.gpus:
                 specs[name] = (mignode, spec)
         written = await asyncio.gather(*(self._write(*each) for each in specs.values()))
         return frozenset(name for name, done in zip(specs, written, strict=True) if not done)
@@ -93,6 +99,22 @@ class Publisher:
             if not same:
                 raise
             await self._api.write_spec(name, spec, now.metadata.resource_version)
+
+
+def overtaken(mignode: MigNode) -> bool:
+    """Whether a layout leaves out an instance that came after the status it was planned from.
+
+    That is how it goes when a plan changes while the agent is cutting what was asked for before. The agent leaves
+    such an instance alone, and waits, until a spec says that it was seen.
+    """
+    layouts = {each.pci_bus_id: each.layout for each in mignode.spec.gpus}
+    return any(
+        device.revision > mignode.spec.observed_revision
+        and PlacedProfile(profile_id=device.profile_id, start=device.start) not in layouts[gpu.pci_bus_id]
+        for gpu in mignode.status.gpus
+        if gpu.pci_bus_id in layouts
+        for device in gpu.devices
+    )
 
 
 def withheld_by(plan: Plan) -> dict[str, Withheld]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cdmo.api.v1alpha1 import MigNode
 from cdmo.api.view import view_of
 from cdmo.controller.promises import Promises
+from cdmo.controller.publish import overtaken
 from cdmo.kube.port import Mirror
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.policy import Policy
@@ -64,6 +65,10 @@ class Heartbeats:
         """Whether there is an agent and it was heard lately."""
         return mignode.status.agent is not None and self.silent_for(mignode) < self._silent_after
 
+    def forget(self, name: str) -> None:
+        """A node is gone. Also a standby hears beats, and nodes come and go."""
+        self._heard.pop(name, None)
+
     def keep(self, names: Mapping[str, object]) -> None:
         """Forget nodes that are gone."""
         self._heard = {name: value for name, value in self._heard.items() if name in names}
@@ -84,6 +89,7 @@ class ClusterState:
         self._pending: dict[str, PodInfo] = {}
         self._mignodes: dict[str, MigNode] = {}
         self._withholding: set[str] = set()
+        self._unconfirmed: set[str] = set()
         self._views: dict[str, MigNodeView] = {}
         self._hosts: dict[str, Host] = {}
         self._all_views: tuple[MigNodeView, ...] = ()
@@ -110,6 +116,11 @@ class ClusterState:
             pods = [storage.with_volumes(pod) for pod in pods]
         return tuple(pods)
 
+    @property
+    def waiting(self) -> int:
+        """How many pods wait for slices."""
+        return len(self._pending)
+
     def mignode(self, name: str) -> MigNode | None:
         """The MigNode as the last snapshot shows it: what is planned from it is written onto it and no other."""
         return self._mignodes.get(name)
@@ -117,6 +128,10 @@ class ClusterState:
     def withholding(self) -> frozenset[str]:
         """The nodes whose MigNodes, as the last snapshot shows them, withhold slices."""
         return frozenset(self._withholding)
+
+    def unconfirmed(self) -> frozenset[str]:
+        """The nodes that the last snapshot lets plan on and whose layouts were overtaken by an instance."""
+        return frozenset(self._unconfirmed)
 
     def catch_up(self) -> None:
         """Bring in everything that changed since the last time."""
@@ -126,6 +141,8 @@ class ClusterState:
         for key in pods.changed():
             self._take_pod(key, there.get(key), touched)
         self._take_mignodes(touched)
+        for each in (self._mirrors.claims, self._mirrors.volumes, self._mirrors.classes, self._mirrors.namespaces):
+            each.changed()  # these are read as they are; what nobody takes would pile up
         known = nodes.items()
         for name in touched:
             self._arrange(name, known.get(name))
@@ -170,6 +187,7 @@ class ClusterState:
     def _arrange(self, name: str, node: NodeInfo | None) -> None:
         self._views.pop(name, None)
         self._hosts.pop(name, None)
+        self._unconfirmed.discard(name)
         if not self._bound[name]:
             del self._bound[name]
         if node is None:
@@ -180,7 +198,9 @@ class ClusterState:
         if mignode is None:
             self._hosts[name] = Host(node, pods)
         else:
-            self._views[name] = view_of(node, mignode, self._heartbeats.alive(mignode), pods)
+            view = self._views[name] = view_of(node, mignode, self._heartbeats.alive(mignode), pods)
+            if view.managed and view.alive and not view.problem and overtaken(mignode):
+                self._unconfirmed.add(name)
 
 
 def only_beat(before: MigNode, now: MigNode) -> bool:

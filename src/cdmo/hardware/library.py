@@ -93,7 +93,12 @@ class DriverSearch:
             yield _Place(self._host.root, folder)
 
     def _below(self, driver_root: str, dev_root: str = "") -> Iterator[_Place]:
-        root = resolve_inside(self._host.root, driver_root)
+        if "\0" in driver_root:
+            return
+        try:
+            root = resolve_inside(self._host.root, driver_root)
+        except OSError:  # a loop of links, or a name that is too long: no driver is there
+            return
         for folder in _FOLDERS:
             yield _Place(root, folder, dev_root)
 
@@ -104,12 +109,20 @@ class DriverSearch:
         except (OSError, ValueError):
             return {}
         pairs = (line.partition("=") for line in text.splitlines())
-        return {key.strip(): value.strip().strip("'\"") for key, separator, value in pairs if separator}
+        # A path that could not be printed is none that anybody meant; a null byte is one that no call takes.
+        return {
+            key.strip(): value.strip().strip("'\"")
+            for key, separator, value in pairs
+            if separator and value.isprintable()
+        }
 
     def _dev_roots(self, place: _Place) -> tuple[Path, ...]:
         """The host's /dev, and the driver root's own where containers are given nodes from there."""
         if place.dev_root:
-            other = resolve_inside(self._host.root, place.dev_root) / "dev"
+            try:
+                other = resolve_inside(self._host.root, place.dev_root) / "dev"
+            except OSError:
+                other = self._host.dev
         elif (place.root / "dev/nvidiactl").exists():
             other = place.root / "dev"
         else:

@@ -1,4 +1,4 @@
-"""GpuReader and GpuWriter on NVIDIA's own NVML binding. The only module that imports pynvml.
+"""GpuReader and GpuWriter on NVIDIA's own NVML binding. Only this module and its parts (nvml_*) import pynvml.
 
 Rules that NVML's behaviour makes necessary (nvml.h; NVIDIA's DRA driver and mig-parted met the same):
 - Every call is one session, init to shutdown: handles of GPU and compute instances are reused for other
@@ -25,7 +25,8 @@ import structlog
 from cdmo import errors
 from cdmo.errors import HardwareError
 from cdmo.hardware import library, nvml_codes
-from cdmo.hardware.nvml_values import blank_reading, bounded, mode_of, problem_of, profile_of
+from cdmo.hardware.nvml_health import health_of
+from cdmo.hardware.nvml_values import blank_reading, bounded, bus_id_of, mode_of, placement_of, problem_of, profile_of
 from cdmo.hardware.port import ComputeInstance, DriverReading, GpuInstance, GpuReading
 from cdmo.model.gpu import MigMode, Placement
 from cdmo.model.profile import GpuModel, Profile
@@ -34,6 +35,7 @@ MAX_GPUS = 32
 MAX_PROFILES = 64
 MAX_PLACEMENTS = 64
 MAX_INSTANCES = 64  # of one profile on one GPU; hardware has at most 15 GPU instances in all
+MAX_INSTANCES_IN_ALL = 32  # of one GPU, as many as a MigNode can report
 # The kernel may still be scrubbing a GPU instance, or tearing an ended process down: seconds between tries.
 DESTROY_PAUSES = (0.1, 0.3)
 
@@ -47,9 +49,17 @@ Handle = Any  # NVML's opaque pointers
 class NvmlGpus:
     """All GPUs of this host. `find_library` is asked until the library is mapped: a driver may arrive late."""
 
-    def __init__(self, find_library: Callable[[], Path], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        find_library: Callable[[], Path],
+        sleep: Callable[[float], None],
+        check_wanted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """check_wanted: asked before each call that changes something; raises HardwareError where, meanwhile, nobody
+        waits for it any more (runtime/worker.py). A reader has nothing to ask."""
         self._find_library = find_library
         self._sleep = sleep
+        self._check_wanted = check_wanted
         self._lock = threading.Lock()
         self._mapped = False
         self._last: dict[int, GpuReading] = {}  # by NVML index: names a GPU that is lost and says nothing more
@@ -60,7 +70,7 @@ class NvmlGpus:
             driver = bounded(pynvml.nvmlSystemGetDriverVersion())
             found = [self._read_gpu(index) for index in range(min(pynvml.nvmlDeviceGetCount(), MAX_GPUS))]
         gpus = {each.pci_bus_id: each for each in found if each is not None}
-        return DriverReading(driver, tuple(gpus[bus] for bus in sorted(gpus)))
+        return DriverReading(driver, tuple(gpus[bus] for bus in sorted(gpus)), found.count(None))
 
     def create(self, pci_bus_id: str, placement: Placement) -> GpuInstance:
         """Create a GPU instance and its full-width compute instance, and say what is there afterwards."""
@@ -69,8 +79,10 @@ class NvmlGpus:
             gpu = _handle(pci_bus_id)
             profile = _creatable(gpu, placement, doing)
             where = pynvml.c_nvmlGpuInstancePlacement_t(placement.start, profile.size)
+            self._check_wanted()
             instance = pynvml.nvmlDeviceCreateGpuInstanceWithPlacement(gpu, profile.id, byref(where))
             try:
+                self._check_wanted()
                 _create_compute_instance(instance, profile)
                 created = _read_instance(instance, profile)
                 if created.placement != placement or not created.device_uuid:
@@ -105,7 +117,9 @@ class NvmlGpus:
         """Switch MIG mode; returns the mode the driver has afterwards, which may be pending."""
         doing = f"switching MIG {'on' if enabled else 'off'} on GPU {pci_bus_id}"
         with self._session(doing):
-            status = pynvml.nvmlDeviceSetMigMode(_handle(pci_bus_id), int(enabled))
+            gpu = _handle(pci_bus_id)
+            self._check_wanted()
+            status = pynvml.nvmlDeviceSetMigMode(gpu, int(enabled))
             after = _mode(_handle(pci_bus_id))  # the switch may have given the GPU a new handle
             wanted = MigMode.ENABLED if enabled else MigMode.DISABLED
             if status == nvml_codes.IN_USE and after is not wanted:
@@ -152,11 +166,13 @@ class NvmlGpus:
 
     def _patiently(self, destroy: Callable[[Handle], object], instance: Handle) -> None:
         for pause in DESTROY_PAUSES:
+            self._check_wanted()
             try:
                 destroy(instance)
                 return
             except pynvml.NVMLError_InUse:
                 self._sleep(pause)
+        self._check_wanted()
         destroy(instance)
 
     def _read_gpu(self, index: int) -> GpuReading | None:
@@ -166,7 +182,7 @@ class NvmlGpus:
         try:
             with _translated(doing):
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                bus = bounded(pynvml.nvmlDeviceGetPciInfo(handle).busId).upper()
+                bus = bus_id_of(pynvml.nvmlDeviceGetPciInfo(handle).busId)
                 reading = blank_reading(bus, bounded(pynvml.nvmlDeviceGetUUID(handle)), remembered)
         except (errors.LibraryMismatch, errors.DriverUnavailable):
             raise
@@ -174,8 +190,8 @@ class NvmlGpus:
             if remembered is None:
                 logger.error("a GPU does not answer and was never seen before", index=index, error=str(error))
                 return None
-            return replace(remembered, instances=(), processes=(), problem=problem_of(error))
-        for stage in (_with_board, _with_model, _with_instances, _with_processes):
+            return replace(remembered, problem=problem_of(error))
+        for stage in (_with_board, _with_model, _with_instances, _with_processes, _with_health):
             try:
                 with _translated(f"reading GPU {bus}"):
                     reading = stage(handle, reading)
@@ -232,19 +248,25 @@ def _with_model(handle: Handle, reading: GpuReading) -> GpuReading:
 
 def _with_instances(handle: Handle, reading: GpuReading) -> GpuReading:
     if reading.mig_mode not in (MigMode.ENABLED, MigMode.DISABLE_PENDING):
-        return reading
+        return replace(reading, instances=())
     found = []
     for profile in reading.model.profiles:
         handles, count = (pynvml.c_nvmlGpuInstance_t * MAX_INSTANCES)(), c_uint(MAX_INSTANCES)
         pynvml.nvmlDeviceGetGpuInstances(handle, profile.id, handles, byref(count))
         found += [_read_instance(each, profile) for each in _listed(handles, count)]
+    if len(found) > MAX_INSTANCES_IN_ALL:
+        raise errors.DriverFault(f"the driver reports {len(found)} GPU instances on one GPU, which no card has")
     return replace(reading, instances=tuple(sorted(found, key=lambda each: each.placement.start)))
 
 
 def _with_processes(handle: Handle, reading: GpuReading) -> GpuReading:
     if reading.mig_mode in (MigMode.ENABLED, MigMode.DISABLE_PENDING):
-        return reading
+        return replace(reading, processes=())
     return replace(reading, processes=_processes(handle))
+
+
+def _with_health(handle: Handle, reading: GpuReading) -> GpuReading:
+    return replace(reading, health=health_of(handle, cut=bool(reading.instances)))
 
 
 def _mode(handle: Handle) -> MigMode:
@@ -298,7 +320,7 @@ def _read_instance(instance: Handle, profile: Profile) -> GpuInstance:
             processes.update(_processes(inner.device))
     return GpuInstance(
         id=info.id,
-        placement=Placement(info.profileId, info.placement.start),
+        placement=placement_of(info.profileId, info.placement.start),
         size=info.placement.size,
         compute_instances=tuple(sorted(devices, key=lambda each: each.id)),
         processes=tuple(sorted(processes)),

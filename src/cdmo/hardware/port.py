@@ -1,5 +1,9 @@
 """GpuReader and GpuWriter: all that CDMO ever asks of a driver, in MIG's words.
 
+A GPU can be unwell in two ways. One that does not answer as it should has a `problem`: nobody knows what is on it,
+and what is told of it is what it last said. One that answers but has had an error has `faults`: it is to be left
+alone until it was reset. An error that is one slice's own is that instance's `fault`.
+
 Two protocols, so that what only looks (doctor, dry runs, discovery) cannot change a GPU even by mistake.
 Calls block: the agent makes them in one worker thread. Every call is one short NVML session of its own
 (init, act, verify, shutdown), so nothing is stale and a driver upgrade is never held up.
@@ -10,7 +14,7 @@ NotSupported, NotAllowed, ResetNeeded, GpuLost, DriverFault.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cdmo.model.gpu import MigMode, Placement
@@ -35,6 +39,7 @@ class GpuInstance:
     size: int  # memory slots
     compute_instances: tuple[ComputeInstance, ...] = ()
     processes: tuple[int, ...] = ()  # process ids NVML reports on it, in this process' pid namespace
+    fault: str = ""  # what went wrong on it since it was created; it is not to be used again as it is
 
     @property
     def device_uuid(self) -> str:
@@ -43,6 +48,17 @@ class GpuInstance:
             case (ComputeInstance(uuid=uuid, full_width=True),):
                 return uuid
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuHealth:
+    """What a GPU's driver counts against it. None: it does not say, which for some of it is so while MIG is on."""
+
+    ecc_uncorrectable: bool | None = None  # errors since the last reset, in the GPU's memory or in a slice's SRAM
+    remap_pending: bool | None = None  # rows of its memory wait for a reset to be remapped
+    remap_failed: bool | None = None  # a row could not be remapped, ever
+    recovery_action: int | None = None  # nvmlDeviceGpuRecoveryAction_t, 0 is none; drivers from R570 on
+    energy: int | None = field(default=None, compare=False)  # millijoules, counted anew after a reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,13 @@ class GpuReading:
     instances: tuple[GpuInstance, ...] = ()  # ascending by start
     processes: tuple[int, ...] = ()  # on the whole GPU, while MIG is off
     problem: str = ""  # one sentence when the GPU answered only in part (lost, reset needed): leave it alone
+    health: GpuHealth = GpuHealth()
+    faults: tuple[str, ...] = ()  # why it is out of use although it answers, and what to do about it
+
+    @property
+    def trouble(self) -> str:
+        """All that is wrong with the GPU as a whole, in one line; empty when it is well."""
+        return "; ".join((self.problem, *self.faults) if self.problem else self.faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +90,7 @@ class DriverReading:
 
     driver_version: str
     gpus: tuple[GpuReading, ...]
+    silent: int = 0  # GPUs that the driver counts and that have not answered since this process began
 
     def gpu(self, pci_bus_id: str) -> GpuReading | None:
         """The GPU with this PCI bus id, or None."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from cdmo.api.v1alpha1 import MigNode
+from cdmo.kube.access_review import KubeAccessReview
 from cdmo.kube.connect import Connection
 from cdmo.kube.fence_api import KubeFence
 from cdmo.kube.lease import LeaseElector
@@ -40,6 +41,10 @@ class KubeClient:
     def mig_nodes(self) -> MigNodeApi:
         """Reads and writes of MigNodes."""
         return KubeMigNodes(self._connection)
+
+    def access_review(self) -> KubeAccessReview:
+        """Who may see what this process serves."""
+        return KubeAccessReview(self._connection)
 
     def recorder(self, component: str, instance: str) -> Recorder:
         """Events in the name of this component."""

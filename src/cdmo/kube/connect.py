@@ -15,21 +15,29 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, SERVICE_ACCOUNT, KubeConfig, SingleConfig
 from lightkube.config.models import User
 
-from cdmo.errors import BadSettings
+from cdmo.errors import BadInput, BadSettings
+from cdmo.kube.answers import read_whole
 from cdmo.kube.errors import translate
 from cdmo.kube.resources import Ask, Kind
+from cdmo.kube.yaml_values import yaml_documents
+from cdmo.runtime.hostpaths import read_text
 from cdmo.version import __version__
 
 _PLAIN = httpx2.Timeout(connect=5.0, read=30.0, write=30.0, pool=5.0)  # seconds
+_CHECK_S = 20.0
 _CALL_S = 60.0  # for a whole call, however slowly its answer drips in
+# Of a call's limit, for the TCP connection and once more for TLS. Both must run into their own limit before the
+# call's: a handshake that is cancelled from outside leaves its socket open for as long as the peer is silent.
+_CONNECT_SHARE = 0.4
 _LIMITS = httpx2.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=30.0)
 
 # A peer that vanished without a word is noticed after 15 + 3 * 5 seconds, as Go's own clients do; a watch that
@@ -96,11 +104,12 @@ class Connection:
             params=dict(params or {}),
             content=body,
             headers={"Content-Type": content_type} if body is not None else {},
+            timeout=_limits_within(limit_s),
             extensions=extensions,
         )
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._http.send(request)
+                response = await read_whole(await self._http.send(request, stream=True))
             response.raise_for_status()
         except Exception as error:  # every library failure is turned, whatever its class
             raise translate(error, ask) from error
@@ -133,7 +142,9 @@ class Connection:
         """Whether the API server answers: its version. Raises ClusterError with a sentence for people."""
         ask = Ask("get", Kind("the version of the API server", "version"), f"at {self.server}")
         try:
-            response = await self._http.get(f"{self.server}/version", timeout=httpx2.Timeout(5.0))
+            request = self._http.build_request("GET", f"{self.server}/version", timeout=httpx2.Timeout(5.0))
+            async with asyncio.timeout(_CHECK_S):
+                response = await read_whole(await self._http.send(request, stream=True))
             response.raise_for_status()
             version = response.json()
         except Exception as error:
@@ -141,11 +152,14 @@ class Connection:
         return str(version.get("gitVersion", "")) if isinstance(version, dict) else ""
 
 
+def _limits_within(limit_s: float) -> httpx2.Timeout:
+    least = min(_CONNECT_SHARE * limit_s, _PLAIN.connect or limit_s)
+    return httpx2.Timeout(connect=least, read=_PLAIN.read, write=_PLAIN.write, pool=_PLAIN.pool)
+
+
 async def _expect_success(response: httpx2.Response, ask: Ask) -> None:
     try:
-        if response.is_error:
-            await response.aread()
-        response.raise_for_status()
+        (await read_whole(response) if response.is_error else response).raise_for_status()
     except Exception as error:
         raise translate(error, ask) from error
 
@@ -162,8 +176,8 @@ def connect(settings: ConnectSettings, environment: Mapping[str, str]) -> Connec
     """Open a connection; nothing is sent yet. Raises BadSettings when there are no usable credentials."""
     source, config = _configuration(settings, environment)
     server = config.cluster.server.rstrip("/")
-    url = urlsplit(server)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    url = _parts(server)
+    if url is None or url.scheme not in ("http", "https") or not url.hostname:
         raise BadSettings(
             f"the server {server!r} in {source} is not a URL",
             hint="it must look like https://kubernetes.example:6443",
@@ -199,12 +213,28 @@ def _configuration(settings: ConnectSettings, environment: Mapping[str, str]) ->
         if in_cluster:
             found = KubeConfig.from_service_account(settings.service_account).get()
         else:
-            found = KubeConfig.from_file(named or DEFAULT_KUBECONFIG).get(settings.context)
+            found = _from_file(named or DEFAULT_KUBECONFIG).get(settings.context)
     except Exception as error:  # missing keys, wrong types, broken YAML: lightkube lets them all through
         raise BadSettings(f"{source} cannot be used: {_said(error)}", hint=_HINT) from error
     if found is None:
         raise BadSettings(f"{source} has no current context", hint=_HINT)
     return source, found
+
+
+def _parts(server: str) -> SplitResult | None:
+    try:
+        return urlsplit(server)
+    except ValueError:  # brackets that do not hold an IPv6 address
+        return None
+
+
+def _from_file(named: str) -> KubeConfig:
+    """A kubeconfig through the bounded reader of YAML: nesting, aliases and size have limits there."""
+    path = Path(named).expanduser()
+    documents = list(islice(yaml_documents(read_text(path).encode()), 2))
+    if len(documents) != 1 or not isinstance(documents[0].value, dict):
+        raise BadInput("it must be one mapping")
+    return KubeConfig.from_dict(documents[0].value, fname=path)
 
 
 _HINT = "give a kubeconfig with --kubeconfig or KUBECONFIG, or run in a pod with a service account"

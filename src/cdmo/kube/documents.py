@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from cdmo.api.decoding import decoder
 from cdmo.errors import BadInput
 from cdmo.kube.yaml_values import encoded, yaml_documents
 
@@ -69,7 +70,7 @@ class _Document:
     repeated: tuple[str, ...] = ()  # paths of keys that stand twice
 
 
-_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_head = decoder(_Head)
 _decode_top = msgspec.json.Decoder(_Top).decode
 _ITEM = re.compile(r"items\[(\d+)\]\.?(.*)", re.DOTALL)
 
@@ -100,11 +101,6 @@ def field_of(error: Exception) -> tuple[str, str]:
     said, _, where = str(error).partition(" - at `$")
     said = said[:200].replace("`", "").replace(" | null", "")
     return where.rstrip("`").lstrip("."), said[:1].lower() + said[1:]
-
-
-def printable(text: str) -> str:
-    """One line whatever a file holds: nothing from outside may move a terminal's cursor."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _read(path: str, stdin: BinaryIO) -> bytes:

@@ -12,6 +12,7 @@ import httpx2
 import msgspec
 from lightkube.core.exceptions import ConfigError
 
+from cdmo.api.decoding import decoder
 from cdmo.errors import (
     AlreadyExists,
     ClusterError,
@@ -51,6 +52,8 @@ class Status(msgspec.Struct, frozen=True):
     code: int | None = None
     details: Details | None = None
 
+
+_decode = decoder(Status)
 
 # Codes with a meaning of their own. 409 also stands for AlreadyExists: told apart by the Status' reason.
 _BY_CODE: dict[int, type[ClusterError]] = {
@@ -108,9 +111,9 @@ def translate(error: Exception, ask: Ask) -> ClusterError:
 def status_of(body: bytes) -> Status:
     """The Status in a response's body; of a body that is none, its first characters as the message."""
     try:
-        return msgspec.json.decode(body, type=Status)
+        return _decode(body)
     except msgspec.MsgspecError:
-        return Status(message=_clip(body.decode("utf-8", "replace").strip()))
+        return Status(message=_clip(body[: 4 * _SAID_LIMIT].decode("utf-8", "replace").strip()))
 
 
 def retry_after_s(error: BaseException) -> float:

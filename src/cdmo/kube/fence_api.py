@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 import structlog
 
+from cdmo.api.decoding import decoder
 from cdmo.errors import ClusterError, Conflict, Denied, Expired, Invalid, NotFound
 from cdmo.kube.connect import MERGE_PATCH, Connection
 from cdmo.kube.errors import Status, status_of, translate
@@ -20,7 +23,7 @@ from cdmo.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-_TRIES = 8  # writes of the list of taints: others (kubelet, node lifecycle controller) write the same object
+_TRIES = 8  # of one write: others (kubelet, node lifecycle controller) write the same object
 _PAGE = "500"
 _LIST_TRIES = 3
 
@@ -28,6 +31,9 @@ _LIST_TRIES = 3
 # validating/dispatcher.go). The quotes matter: the probe's own name begins like the policy's, and an RBAC refusal
 # repeats it.
 _FENCE_SAID = f"ValidatingAdmissionPolicy '{FENCE_POLICY}'"
+# The version of the Node that the policy judged by, in its own message (deploy/policy/fence.yaml).
+_LONGEST_VERSION = 20
+_VERSION_SAID = re.compile(rf"\(version ([0-9]{{1,{_LONGEST_VERSION}}})\)")
 
 _Taint = dict[str, str | None]
 
@@ -36,12 +42,13 @@ class _TaintsSpec(msgspec.Struct, frozen=True):
     taints: list[_Taint] | None = None
 
 
-class _TaintsMetadata(msgspec.Struct, frozen=True):
+class _GuardedMetadata(msgspec.Struct, frozen=True):
     resource_version: str = msgspec.field(name="resourceVersion")
+    labels: dict[str, str] | None = None
 
 
-class _TaintsOfNode(msgspec.Struct, frozen=True):
-    metadata: _TaintsMetadata
+class _GuardedNode(msgspec.Struct, frozen=True):
+    metadata: _GuardedMetadata
     spec: _TaintsSpec | None = None
 
 
@@ -60,6 +67,10 @@ class _EndpointSlice(msgspec.Struct, frozen=True, rename="camel"):
     ports: list[_Port] | None = None
 
 
+_decode_node = decoder(_GuardedNode)
+_decode_slice = decoder(_EndpointSlice)
+
+
 class KubeFence:
     """All that a change to a node needs of the API server (see `cdmo.kube.port.FenceApi`)."""
 
@@ -74,7 +85,7 @@ class KubeFence:
         body = await self._connection.call(ask)
         try:
             return node_info(body)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
             raise _unreadable(error, ask) from error
 
     async def set_taint(self, name: str, key: str, effect: str) -> None:
@@ -92,43 +103,87 @@ class KubeFence:
         await self._change_taints(name, lambda taints: [one for one in taints if one.get("key") != key])
 
     async def _change_taints(self, name: str, change: Callable[[list[_Taint]], list[_Taint]]) -> None:
-        """Read the taints, change the list, write it whole: for the API the list is one atomic value, so a write
-        that does not name the version it was made from would undo what others wrote meanwhile."""
-        for attempt in range(1, _TRIES + 1):
-            version, taints = await self._taints(name)
+        """For the API the list of taints is one atomic value: it is written whole."""
+
+        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+            taints = _taints_of(node)
             wanted = change(taints)
-            if wanted == taints:
-                return
-            body = msgspec.json.encode({"metadata": {"resourceVersion": version}, "spec": {"taints": wanted}})
+            return {"spec": {"taints": wanted}} if wanted != taints else None
+
+        await self._merge(Ask("patch", NODE, name), merge)
+
+    async def _merge(self, ask: Ask, merge: Callable[[_GuardedNode], dict[str, Any] | None]) -> int:
+        """Read the Node, make a change from what it is now, write it for that version alone; None: nothing to do.
+        Returns the version of the Node that is as wanted.
+
+        A write that names no version could be carried out late, after its sender gave up waiting for the answer and
+        went on: it would then undo what came since (a fence that falls in the middle of the next change).
+        """
+        for attempt in range(1, _TRIES + 1):
+            node = await self._read(ask.name)
+            change = merge(node)
+            if change is None:
+                return _number(node.metadata.resource_version)
+            metadata = {**change.get("metadata", {}), "resourceVersion": node.metadata.resource_version}
+            body = msgspec.json.encode({**change, "metadata": metadata})
             try:
-                await self._connection.call(Ask("patch", NODE, name), body=body, content_type=MERGE_PATCH)
+                written = await self._connection.call(ask, body=body, content_type=MERGE_PATCH)
             except Conflict:
                 if attempt == _TRIES:
                     raise
                 await self._clock.sleep(0.01 * 2**attempt * self._random())
             else:
-                return
+                return _number(_guarded(written, ask).metadata.resource_version)
+        raise AssertionError("unreachable")
 
-    async def _taints(self, name: str) -> tuple[str, list[_Taint]]:
-        """The Node's version and its taints with all their fields."""
+    async def _read(self, name: str) -> _GuardedNode:
+        """The parts of the Node that are written here, each with all its fields."""
         ask = Ask("get", NODE, name)
-        body = await self._connection.call(ask)
-        try:
-            node = msgspec.json.decode(body, type=_TaintsOfNode)
-        except msgspec.MsgspecError as error:
-            raise translate(error, ask) from error
-        return node.metadata.resource_version, (node.spec.taints if node.spec else None) or []
+        return _guarded(await self._connection.call(ask), ask)
 
-    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> None:
-        """Merge labels into the Node's; None removes one."""
-        body = msgspec.json.encode({"metadata": {"labels": dict(labels)}})
-        await self._connection.call(Ask("patch", NODE, name), body=body, content_type=MERGE_PATCH)
+    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
+        """Merge labels into the Node's; None removes one. Returns a version of the Node that has them so."""
+
+        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+            has = _labels_of(node)
+            changes = any(has.get(label) != value for label, value in labels.items())
+            return {"metadata": {"labels": dict(labels)}} if changes else None
+
+        return await self._merge(Ask("patch", NODE, name), merge)
+
+    async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
+        """Give the label another value if it has this one and the taint `beside` is there, in one step; returns
+        whether that was so."""
+        so = False
+
+        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+            nonlocal so
+            so = _labels_of(node).get(label) == before and any(one.get("key") == beside for one in _taints_of(node))
+            return {"metadata": {"labels": {label: after}}} if so else None
+
+        await self._merge(Ask("patch", NODE, name), merge)
+        return so
+
+    async def take_off(self, name: str, label: str, value: str | None, taint: str) -> bool:
+        """Take the label and every taint with this key off, if the label has this value (None: is absent), in one
+        step; returns whether it had."""
+        had = False
+
+        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+            nonlocal had
+            had = _labels_of(node).get(label) == value
+            rest = [one for one in _taints_of(node) if one.get("key") != taint]
+            if not had or (value is None and rest == _taints_of(node)):
+                return None
+            return {"metadata": {"labels": {label: None}}, "spec": {"taints": rest}}
+
+        await self._merge(Ask("patch", NODE, name), merge)
+        return had
 
     async def set_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
         """Write capacity and allocatable of these extended resources into the Node's status."""
-        body = msgspec.json.encode({"status": {"capacity": _amounts(capacity), "allocatable": _amounts(allocatable)}})
-        ask = Ask("patch", NODE, node, subresource="status")
-        await self._connection.call(ask, body=body, content_type=MERGE_PATCH)
+        status = {"capacity": _amounts(capacity), "allocatable": _amounts(allocatable)}
+        await self._merge(Ask("patch", NODE, node, subresource="status"), lambda _: {"status": status})
 
     async def pods_on(self, node: str) -> tuple[PodInfo, ...]:
         """Every pod bound or nominated to the node. A list without a resource version is a quorum read.
@@ -160,7 +215,7 @@ class KubeFence:
                 for raw in page.items or ():
                     key, _ = identity(raw)
                     found[key] = pod_info(raw)
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, OverflowError) as error:
                 # Not left out as a mirror would: a pod that cannot be judged must stop the change.
                 raise _unreadable(error, ask) from error
             if not page.metadata.continue_token:
@@ -173,7 +228,7 @@ class KubeFence:
         ask = Ask("list", ENDPOINT_SLICE, namespace="default")
         try:
             body = await self._connection.call(ask, params={"labelSelector": "kubernetes.io/service-name=kubernetes"})
-            slices = [msgspec.json.decode(raw, type=_EndpointSlice) for raw in decode_page(body).items or ()]
+            slices = [_decode_slice(raw) for raw in decode_page(body).items or ()]
         except (Denied, NotFound) as error:
             log.warning("fence.api_servers_unknown", error=str(error), hint=error.hint)
             return (self._connection.server,)
@@ -183,9 +238,9 @@ class KubeFence:
         # A listed server of the configured URL is the same one, not another.
         return tuple(dict.fromkeys([self._connection.server, *sorted(urls)]))
 
-    async def binding_refused(self, node: str, server: str) -> bool:
-        """Whether this API server refuses bindings to the node (see the port). Only the fence policy's own
-        refusal counts as True, only the missing probe pod as False; everything else raises."""
+    async def refused_as_of(self, node: str, server: str) -> int | None:
+        """The version of the Node for which this API server refuses bindings to it, None if it allows them (see the
+        port). Only the fence policy's own refusal is one, only the missing probe pod is none; all else raises."""
         ask = Ask("create", POD, PROBE_POD, PROBE_NAMESPACE, "binding")
         body = msgspec.json.encode(
             {
@@ -198,17 +253,52 @@ class KubeFence:
         try:
             await self._connection.call(ask, params={"dryRun": "All"}, body=body, server=server)
         except Denied as error:
-            if _FENCE_SAID in _status(error).message_text:
-                return True
+            if _FENCE_SAID in (said := _status(error).message_text):
+                return _version_in(said)
             raise
         except NotFound as error:
             if _status(error).about == PROBE_POD:
-                return False
+                return None
             raise
         raise ClusterError(
             f"the fence of {node} cannot be probed: a pod {PROBE_NAMESPACE}/{PROBE_POD} exists",
             hint=f"delete the pod {PROBE_NAMESPACE}/{PROBE_POD}: CDMO needs that name to belong to nobody",
         )
+
+
+def _labels_of(node: _GuardedNode) -> dict[str, str]:
+    return node.metadata.labels or {}
+
+
+def _taints_of(node: _GuardedNode) -> list[_Taint]:
+    return (node.spec.taints if node.spec else None) or []
+
+
+def _guarded(body: bytes, ask: Ask) -> _GuardedNode:
+    try:
+        return _decode_node(body)
+    except msgspec.MsgspecError as error:
+        raise translate(error, ask) from error
+
+
+def _number(version: str) -> int:
+    """A resource version as the number that it is: two of one resource can be compared (KEP-5504)."""
+    if not (version.isascii() and version.isdecimal() and len(version) <= _LONGEST_VERSION):
+        raise Invalid(
+            f"the resource version {version[:40]!r} of a Node is no number",
+            hint="CDMO needs a Kubernetes API server whose resource versions can be compared",
+        )
+    return int(version)
+
+
+def _version_in(said: str) -> int:
+    found = _VERSION_SAID.search(said)
+    if found is None:
+        raise ClusterError(
+            "the fence policy refuses bindings but does not say for which version of the Node",
+            hint="the ValidatingAdmissionPolicy cdmo-fence is of an older CDMO: install this version's",
+        )
+    return int(found[1])
 
 
 class _Words(msgspec.Struct, frozen=True):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from cdmo.api.decoding import decoder
+from cdmo.kube.lenient import Int32
 from cdmo.kube.slim import node_info, pod_info
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import Gpu, MigMode
@@ -33,7 +35,7 @@ _BUILT_IN = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2
 class PriorityClass(msgspec.Struct, frozen=True, rename="camel"):
     """What counts of a scheduling.k8s.io PriorityClass."""
 
-    value: int
+    value: Int32
     global_default: bool | None = None
 
 
@@ -48,7 +50,7 @@ class _Status(msgspec.Struct, frozen=True):
 
 
 class _PodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    priority: int | None = None
+    priority: Int32 | None = None
     priority_class_name: str | None = None
 
 
@@ -61,9 +63,9 @@ class _Node(msgspec.Struct, frozen=True):
     status: _Status | None = None
 
 
-priority_class = msgspec.json.Decoder(PriorityClass).decode
-_decode_pod = msgspec.json.Decoder(_Pod).decode
-_decode_node = msgspec.json.Decoder(_Node).decode
+priority_class = decoder(PriorityClass)
+_decode_pod = decoder(_Pod)
+_decode_node = decoder(_Node)
 
 
 class Priorities:

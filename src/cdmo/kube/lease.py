@@ -17,15 +17,20 @@ from typing import NoReturn
 import msgspec
 import structlog
 
+from cdmo.api.decoding import decoder
 from cdmo.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from cdmo.kube.connect import MERGE_PATCH, Connection
 from cdmo.kube.errors import translate
+from cdmo.kube.lenient import Int32
 from cdmo.kube.resources import LEASE, Ask
 from cdmo.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 _CALL_S = 3.0  # limit of one request, seconds: several must fit into renew_s
+_MOST_TRANSITIONS = 2**31 - 1  # the API server refuses more
+_LOOKS = 4  # of a standby at the Lease, in the time between two renewals
+_AFTER_S = 0.01  # seconds after a Lease has run out that a standby takes it: timers may fire a moment early
 _RELEASE_S = 2.0  # limit of the release at the end, seconds
 
 
@@ -36,14 +41,15 @@ class LeaseTimes:
     lease_s: float = 15.0
     renew_s: float = 10.0
     retry_s: float = 2.0
+    call_s: float = 3.0  # limit of one request: several must fit into renew_s
 
 
 class _LeaseSpec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     holder_identity: str | None = None
-    lease_duration_seconds: int | None = None
+    lease_duration_seconds: Int32 | None = None
     acquire_time: str | None = None
     renew_time: str | None = None
-    lease_transitions: int | None = None
+    lease_transitions: Int32 | None = None
 
 
 class _LeaseMetadata(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -53,6 +59,9 @@ class _LeaseMetadata(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
 class _Lease(msgspec.Struct, frozen=True):
     metadata: _LeaseMetadata = _LeaseMetadata()
     spec: _LeaseSpec | None = None
+
+
+_decode_lease = decoder(_Lease)
 
 
 class LeaseElector:
@@ -84,6 +93,11 @@ class LeaseElector:
         self._trouble = ""
         self.terms = 0  # how often this process became the leader
 
+    @property
+    def trouble(self) -> str:
+        """Why the Lease could not be read or written the last time; empty when all is well."""
+        return self._trouble
+
     def is_leader(self) -> bool:
         """Whether this process leads now. Judged by the clock, not by what `run` last got round to do."""
         return self._clock.monotonic() < self._leads_until
@@ -99,16 +113,29 @@ class LeaseElector:
         try:
             while True:
                 await self._round()
-                await self._clock.sleep(self._times.retry_s * (1 + 0.2 * self._random()))
+                await self._clock.sleep(self._pause())
         finally:
             await self._release()
+
+    def _pause(self) -> float:
+        """Until the next round. A standby looks often: what it has not seen change it has to watch for longer, and it
+        comes back in the moment in which a Lease runs out. Without an answer a leader asks more often as well."""
+        usual = self._times.retry_s * (1 + 0.2 * self._random())
+        if self.is_leader():
+            return usual / 2 if self._trouble else usual
+        often = usual / _LOOKS
+        if self._seen is None:
+            return often
+        left = self._seen_at + self._allowed_s(self._seen) - self._clock.monotonic()
+        # Not before: the round would find the Lease held. When it has run out already, the API server is away.
+        return min(often, left + _AFTER_S) if left > 0 else often
 
     async def _round(self) -> None:
         led = self.is_leader()
         try:
             await self._take_or_renew()
         except (Conflict, AlreadyExists):  # somebody else was faster
-            pass
+            self._trouble = ""
         except ClusterError as error:
             self._tell(error)
         else:
@@ -128,7 +155,8 @@ class LeaseElector:
         if spec.holder_identity == self._identity or self._is_free(spec):
             ask = Ask("patch", LEASE, self._name, self._namespace)
             changes_hands = spec.holder_identity != self._identity
-            await self._write(ask, lease.metadata, (spec.lease_transitions or 0) + changes_hands, began, spec)
+            transitions = min((spec.lease_transitions or 0) + changes_hands, _MOST_TRANSITIONS)
+            await self._write(ask, lease.metadata, transitions, began, spec)
 
     def _observe(self, spec: _LeaseSpec) -> None:
         if spec != self._seen:
@@ -138,15 +166,15 @@ class LeaseElector:
     def _is_free(self, spec: _LeaseSpec) -> bool:
         if not spec.holder_identity:
             return True
-        # The holder's own word for how long it may be silent; ours when it gives none.
-        lease_s = (
-            max(float(spec.lease_duration_seconds or 0), 1.0) if spec.lease_duration_seconds else self._times.lease_s
-        )
-        return self._clock.monotonic() >= self._seen_at + lease_s
+        return self._clock.monotonic() >= self._seen_at + self._allowed_s(spec)
+
+    def _allowed_s(self, spec: _LeaseSpec) -> float:
+        """How long its holder may be silent: by its own word, or ours when it gives none."""
+        return max(float(spec.lease_duration_seconds), 1.0) if spec.lease_duration_seconds else self._times.lease_s
 
     async def _read(self) -> _Lease:
         ask = Ask("get", LEASE, self._name, self._namespace)
-        body = await self._connection.call(ask, limit_s=_CALL_S)
+        body = await self._connection.call(ask, limit_s=self._times.call_s)
         return _decode(body, ask)
 
     async def _write(
@@ -179,7 +207,8 @@ class LeaseElector:
             head = {"metadata": {"resourceVersion": metadata.resource_version}}
         content_type = MERGE_PATCH if ask.verb == "patch" else "application/json"
         body = msgspec.json.encode({**head, "spec": spec})
-        return _decode(await self._connection.call(ask, body=body, content_type=content_type, limit_s=_CALL_S), ask)
+        limit_s = self._times.call_s
+        return _decode(await self._connection.call(ask, body=body, content_type=content_type, limit_s=limit_s), ask)
 
     async def _release(self) -> None:
         """Give the Lease back. We stop leading before the API server hears of it, never after."""
@@ -208,7 +237,7 @@ class LeaseElector:
 
 def _decode(body: bytes, ask: Ask) -> _Lease:
     try:
-        return msgspec.json.decode(body, type=_Lease)
+        return _decode_lease(body)
     except msgspec.MsgspecError as error:
         raise translate(error, ask) from error
 

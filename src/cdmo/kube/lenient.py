@@ -10,7 +10,7 @@ import sys
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 import msgspec
 
@@ -19,6 +19,8 @@ from cdmo.model.selectors import LabelSelector, Requirement, SelectorTerm
 
 Amounts = dict[str, str | int | float]
 Labels = dict[str, str | None]
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]  # what Kubernetes calls an int32
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 H = TypeVar("H", bound=Hashable)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from cdmo.api.decoding import decoder
 from cdmo.api.v1alpha1 import MigNode, MigNodeSpec, MigNodeStatus
 from cdmo.errors import Conflict
 from cdmo.kube.connect import JSON_PATCH, MERGE_PATCH, Connection
@@ -17,7 +18,7 @@ from cdmo.kube.errors import translate
 from cdmo.kube.resources import MIG_NODE, Ask
 from cdmo.kube.wire import decode_page
 
-_decode = msgspec.json.Decoder(MigNode).decode
+_decode = decoder(MigNode)
 
 
 def mig_node(raw: bytes | msgspec.Raw) -> MigNode:

@@ -18,7 +18,7 @@ import msgspec
 from cdmo.api.v1alpha1 import MigNode
 from cdmo.api.view import view_of
 from cdmo.kube.contradictions import checked
-from cdmo.kube.documents import Found, field_of, objects_in, printable
+from cdmo.kube.documents import Found, field_of, objects_in
 from cdmo.kube.hypothetical import (
     DEFAULT_NAMESPACE,
     Cards,
@@ -38,6 +38,7 @@ from cdmo.model.policy import Policy
 from cdmo.model.profile import GpuModel
 from cdmo.model.snapshot import Host, MigNodeView, Snapshot
 from cdmo.model.storage import Storage
+from cdmo.text import printable
 
 T = TypeVar("T")
 Kind = tuple[str, str]  # API group and kind
@@ -165,9 +166,6 @@ class _Join:
 
     def _pod(self, found: Found, newest: float, priorities: Priorities) -> FilePod:
         pod = pod_of_file(found.raw, newest + found.position * _FILE_STEP, priorities)
-        for resource, count in pod.info.requests.items():
-            if count < 0:
-                raise ValueError(f"its requests of {resource} are below zero")
         # Without claims in the files nothing is known of them; that they do not exist would be the wrong answer.
         return replace(pod, info=self._storage.with_volumes(pod.info)) if self._claims else pod
 

@@ -69,18 +69,30 @@ class FenceApi(Protocol):
         """Take every taint with this key off the Node; fine when there is none."""
         ...
 
-    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> None:
-        """Merge labels into the Node's; None removes one."""
+    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
+        """Merge labels into the Node's; None removes one. Returns a version of the Node that has them so."""
+        ...
+
+    async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
+        """Give the label another value if it has this one and the taint `beside` is there, in one step; returns
+        whether that was so."""
+        ...
+
+    async def take_off(self, name: str, label: str, value: str | None, taint: str) -> bool:
+        """Take the label and every taint with this key off, if the label has this value (None: is absent), in one
+        step; returns whether it had."""
         ...
 
     async def api_servers(self) -> tuple[str, ...]:
         """Base URL of every API server (EndpointSlices of default/kubernetes), the configured one first."""
         ...
 
-    async def binding_refused(self, node: str, server: str) -> bool:
-        """Whether this API server refuses bindings to the node: a dry-run Binding of a pod that never exists
-        (names.PROBE_NAMESPACE/PROBE_POD) answers 403 from the fence policy when the fence is live and 404
-        when not. Any other answer raises: a 403 of RBAC is Denied, never a proof."""
+    async def refused_as_of(self, node: str, server: str) -> int | None:
+        """The version of the Node for which this API server refuses bindings to it; None: it allows them.
+
+        A dry-run Binding of a pod that never exists (names.PROBE_NAMESPACE/PROBE_POD) answers 403 from the fence
+        policy when the fence is live and 404 when not. Any other answer raises: a 403 of RBAC is Denied, never a
+        proof."""
         ...
 
     async def pods_on(self, node: str) -> tuple[PodInfo, ...]:

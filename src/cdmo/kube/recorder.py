@@ -7,6 +7,7 @@ dedupe time is not written again; when the API server is away the newest are kep
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import NoReturn
 import msgspec
 import structlog
 
-from cdmo.errors import ClusterError
+from cdmo.errors import AlreadyExists, ClusterError
 from cdmo.kube.connect import Connection
 from cdmo.kube.errors import retry_after_s
 from cdmo.kube.port import Event
@@ -42,6 +43,13 @@ class RecorderSettings:
     farewell_s: float = 2.0  # for what is still queued when `run` is cancelled
 
 
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    when: float  # Unix time
+    name: str  # of the object that will be written
+    event: Event
+
+
 class Recorder:
     """An EventSink. `run` it in a task."""
 
@@ -62,10 +70,16 @@ class Recorder:
         self._clock = clock
         self._random = random
         self._settings = settings
-        self._queue: deque[tuple[float, Event]] = deque()
+        self._queue: deque[_Queued] = deque()
+        self._numbers = itertools.count()
         self._waiting = asyncio.Event()
         self._said: dict[Event, float] = {}  # when it was last taken, monotonic; oldest first
         self.dropped = 0  # Events lost: queue full, refused, or the API server away for too long
+
+    @property
+    def queued(self) -> int:
+        """How many Events wait to be written."""
+        return len(self._queue)
 
     def emit(self, event: Event) -> None:
         """Queue the Event, unless it was queued within the dedupe time."""
@@ -76,8 +90,15 @@ class Recorder:
         if len(self._queue) >= self._settings.queue:
             self._queue.popleft()
             self.dropped += 1
-        self._queue.append((self._clock.now(), event))
+        self._queue.append(self._queued(event))
         self._waiting.set()
+
+    def _queued(self, event: Event) -> _Queued:
+        # Named here and not by the API server: a write whose answer was lost is then done once, however often it
+        # is tried. Two processes do not write about one object in the same nanosecond.
+        when = self._clock.now()
+        stem = event.involved.name[:_NAME_LIMIT].rstrip(".-")
+        return _Queued(when, f"{stem}.{int(when * 1e9):x}{next(self._numbers):04x}", event)
 
     def _remember(self, event: Event, now: float) -> None:
         self._said.pop(event, None)  # so that it goes to the end: the dict stays in order of time
@@ -95,14 +116,14 @@ class Recorder:
                 while self._queue:
                     # Taken off only when done with: a cancellation in between leaves it for the farewell.
                     first = self._queue[0]
-                    await self._write_patiently(*first)
+                    await self._write_patiently(first)
                     self._discard(first)
                 self._waiting.clear()
                 await self._waiting.wait()
         finally:
             await self._farewell()
 
-    def _discard(self, done: tuple[float, Event]) -> None:
+    def _discard(self, done: _Queued) -> None:
         # While it was written the full queue may have pushed it out itself.
         if self._queue and self._queue[0] is done:
             self._queue.popleft()
@@ -111,27 +132,28 @@ class Recorder:
         try:
             async with asyncio.timeout(self._settings.farewell_s):
                 while self._queue:
-                    await self._write(*self._queue[0])
+                    await self._write(self._queue[0])
                     self._queue.popleft()
         except (ClusterError, TimeoutError) as error:
             self.dropped += len(self._queue)
             log.info("events.unwritten", count=len(self._queue), error=str(error))
 
-    async def _write_patiently(self, when: float, event: Event) -> None:
+    async def _write_patiently(self, queued: _Queued) -> None:
         for attempt in range(self._settings.tries):
             try:
-                await self._write(when, event)
+                await self._write(queued)
             except ClusterError as error:
                 if not error.retryable or attempt + 1 == self._settings.tries:
                     self.dropped += 1
-                    log.warning("event.dropped", reason=event.reason, error=str(error), hint=error.hint)
+                    log.warning("event.dropped", reason=queued.event.reason, error=str(error), hint=error.hint)
                     return
                 pause = self._settings.pause_s * 2**attempt * (0.5 + self._random() / 2)
                 await self._clock.sleep(max(pause, retry_after_s(error)))
             else:
                 return
 
-    async def _write(self, when: float, event: Event) -> None:
+    async def _write(self, queued: _Queued) -> None:
+        event = queued.event
         involved = event.involved
         namespace = involved.namespace or _CLUSTER_NAMESPACE
         regarding = {
@@ -144,8 +166,8 @@ class Recorder:
         body = {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
-            "metadata": {"generateName": involved.name[:_NAME_LIMIT].rstrip(".-") + "-", "namespace": namespace},
-            "eventTime": datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "metadata": {"name": queued.name, "namespace": namespace},
+            "eventTime": datetime.fromtimestamp(queued.when, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": "Warning" if event.warning else "Normal",
             "reason": event.reason.value,
             "action": event.reason.value,
@@ -154,7 +176,11 @@ class Recorder:
             "reportingController": self._component,
             "reportingInstance": self._instance[:128],
         }
-        await self._connection.call(Ask("create", EVENT, namespace=namespace), body=msgspec.json.encode(body))
+        ask = Ask("create", EVENT, queued.name, namespace)
+        try:
+            await self._connection.call(ask, body=msgspec.json.encode(body))
+        except AlreadyExists:  # an earlier try came through, and its answer did not
+            log.debug("event.written_before", name=queued.name)
 
 
 def cut(text: str, limit: int) -> str:

@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 _RELIST_AFTER = 3  # failures in a row after which the last version is no longer trusted
 _SHORT_S = 1.0  # a watch that ended sooner, without one event, counts as a failure
+_STOOD_S = 10.0  # a watch that stood so long was a success, whether it had anything to tell or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,13 @@ class WatchSettings:
 
     page: int = 500  # objects in one page of a list
     watch_s: int = 240  # the server ends a watch after this and up to a fifth more
-    silence_s: float = 300.0  # without a byte for longer (servers send bookmarks every minute or so): it is dead
+    # Without a byte for longer a watch is taken for dead, although its connection stands. A server sends a bookmark
+    # every minute; the first was seen to come after two (API server 1.37).
+    silence_s: float = 180.0
     pause_least_s: float = 0.2
-    pause_most_s: float = 5.0
+    # A process serves nobody before the last of its watches is back, so the longest pause is short. Servers that have
+    # too much to do say how long to wait (Retry-After), and are heard.
+    pause_most_s: float = 2.0
 
 
 class Reflector(Generic[T]):
@@ -229,10 +234,15 @@ class Reflector(Generic[T]):
         seen = False
         async with self._connection.stream(ask, params, self._settings.silence_s) as chunks:
             self._synced.set()
-            async for line in lines(chunks, ask):
-                self._apply(line, ask)
-                self._failures = 0
-                seen = True
+            opened = self._clock.monotonic()
+            try:
+                async for line in lines(chunks, ask):
+                    self._apply(line, ask)
+                    self._failures = 0
+                    seen = True
+            finally:
+                if self._clock.monotonic() - opened >= _STOOD_S:
+                    self._failures = 0
         if not seen and self._clock.monotonic() - began < _SHORT_S:
             raise ClusterUnavailable(f"could not {ask}: the stream ended at once")
         self._failures = 0

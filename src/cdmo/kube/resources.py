@@ -34,7 +34,12 @@ class Kind:
             parts += ["namespaces", namespace]
         parts += [part for part in (self.plural, name, subresource) if part]
         # Names may come from a command line: quoted, none of them can climb out of its place in the path.
-        return "/".join(quote(part, safe="") for part in parts)
+        return "/".join(map(_quoted, parts))
+
+
+def _quoted(part: str) -> str:
+    # A segment of one or two dots has a meaning of its own, which quoting leaves it.
+    return part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="")
 
 
 POD = Kind("Pod", "pods", namespaced=True)
@@ -46,6 +51,8 @@ STORAGE_CLASS = Kind("StorageClass", "storageclasses", "storage.k8s.io")
 ENDPOINT_SLICE = Kind("EndpointSlice", "endpointslices", "discovery.k8s.io", namespaced=True)
 LEASE = Kind("Lease", "leases", "coordination.k8s.io", namespaced=True)
 EVENT = Kind("Event", "events", "events.k8s.io", namespaced=True)
+TOKEN_REVIEW = Kind("TokenReview", "tokenreviews", "authentication.k8s.io")
+SUBJECT_ACCESS_REVIEW = Kind("SubjectAccessReview", "subjectaccessreviews", "authorization.k8s.io")
 MIG_NODE = Kind("MigNode", "mignodes", names.GROUP, names.VERSION)
 
 

@@ -13,7 +13,20 @@ from functools import lru_cache
 
 import msgspec
 
-from cdmo.kube.lenient import Amounts, Labels, Lenient, Metadata, amounts, label_map, pairs, shared, terms
+from cdmo.api.decoding import decoder
+from cdmo.kube.lenient import (
+    Amounts,
+    Int32,
+    Labels,
+    Lenient,
+    Metadata,
+    Port,
+    amounts,
+    label_map,
+    pairs,
+    shared,
+    terms,
+)
 from cdmo.kube.slim_relations import Affinity, SpreadConstraint, node_terms_of, pod_terms_of, spread_rules_of
 from cdmo.model.cluster import ANY_ADDRESS, HostPort, NodeInfo, PodInfo, Taint, Toleration
 from cdmo.model.demand import ContainerAsk, pod_requests
@@ -25,8 +38,8 @@ class _Resources(Lenient, frozen=True):
 
 
 class _Port(Lenient, frozen=True):
-    container_port: int | None = None
-    host_port: int | None = None
+    container_port: Port | None = None
+    host_port: Port | None = None
     protocol: str | None = None
     host_ip: str | None = msgspec.field(name="hostIP", default=None)
 
@@ -63,7 +76,7 @@ class _PodSpec(Lenient, frozen=True):
     init_containers: list[_Container] | None = None
     overhead: Amounts | None = None
     resources: _Resources | None = None
-    priority: int | None = None
+    priority: Int32 | None = None
     node_name: str | None = None
     scheduler_name: str | None = None
     scheduling_gates: list[msgspec.Raw] | None = None
@@ -131,8 +144,8 @@ class _Node(Lenient, frozen=True):
     status: _NodeStatus | None = None
 
 
-_decode_pod = msgspec.json.Decoder(_Pod).decode
-_decode_node = msgspec.json.Decoder(_Node).decode
+_decode_pod = decoder(_Pod)
+_decode_node = decoder(_Node)
 
 
 def pod_info(raw: bytes | msgspec.Raw) -> PodInfo:
@@ -190,7 +203,15 @@ def node_info(raw: bytes | msgspec.Raw) -> NodeInfo:
 
 
 def _requests(resources: _Resources | None) -> dict[str, int]:
-    return amounts(resources.requests) if resources else {}
+    return _sound(amounts(resources.requests)) if resources else {}
+
+
+def _sound(requests: dict[str, int]) -> dict[str, int]:
+    """The API server takes no request below zero: one that came all the same would make room where there is none."""
+    for resource, count in requests.items():
+        if count < 0:
+            raise ValueError(f"its requests of {resource} are below zero")
+    return requests
 
 
 def _pod_requests(spec: _PodSpec) -> dict[str, int]:
@@ -202,7 +223,7 @@ def _pod_requests(spec: _PodSpec) -> dict[str, int]:
     for name, count in _requests(spec.resources).items():
         if name in ("cpu", "memory") or name.startswith("hugepages-"):
             total[name] = count
-    for name, count in amounts(spec.overhead).items():
+    for name, count in _sound(amounts(spec.overhead)).items():
         total[name] = total.get(name, 0) + count
     return _one_of(tuple(total.items()))
 

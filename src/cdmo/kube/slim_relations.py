@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from cdmo.kube.lenient import Lenient, NodeSelector, Selector, label_selector, shared
+from cdmo.kube.lenient import Int32, Lenient, NodeSelector, Selector, label_selector, shared
 from cdmo.model.relations import PodTerm, SpreadRule
 from cdmo.model.selectors import LabelSelector, Requirement
 
@@ -40,11 +40,11 @@ class Affinity(Lenient, frozen=True):
 class SpreadConstraint(Lenient, frozen=True):
     """A topologySpreadConstraint."""
 
-    max_skew: int = 1
+    max_skew: Int32 = 1
     topology_key: str | None = None
     when_unsatisfiable: str | None = None
     label_selector: Selector | None = None
-    min_domains: int | None = None
+    min_domains: Int32 | None = None
     node_affinity_policy: str | None = None
     node_taints_policy: str | None = None
     match_label_keys: list[str] | None = None

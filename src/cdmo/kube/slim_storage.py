@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from cdmo.api.decoding import decoder
 from cdmo.kube.lenient import (
     Amounts,
     Expression,
@@ -115,10 +116,10 @@ class _Namespace(Lenient, frozen=True):
     metadata: Metadata
 
 
-_decode_claim = msgspec.json.Decoder(_Claim).decode
-_decode_volume = msgspec.json.Decoder(_Volume).decode
-_decode_class = msgspec.json.Decoder(_Class).decode
-_decode_namespace = msgspec.json.Decoder(_Namespace).decode
+_decode_claim = decoder(_Claim)
+_decode_volume = decoder(_Volume)
+_decode_class = decoder(_Class)
+_decode_namespace = decoder(_Namespace)
 
 
 def claim_info(raw: bytes | msgspec.Raw) -> ClaimInfo:

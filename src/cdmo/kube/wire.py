@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from cdmo.api.decoding import decoder
 from cdmo.errors import ClusterUnavailable
 from cdmo.kube.resources import Ask
 
@@ -47,9 +48,9 @@ class _Identity(msgspec.Struct, frozen=True):
     metadata: _IdentityMetadata | None = None
 
 
-decode_page = msgspec.json.Decoder(Page).decode
-decode_event = msgspec.json.Decoder(WatchEvent).decode
-_decode_identity = msgspec.json.Decoder(_Identity).decode
+decode_page = decoder(Page)
+decode_event = decoder(WatchEvent)
+_decode_identity = decoder(_Identity)
 
 
 def identity(raw: msgspec.Raw) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -47,6 +48,18 @@ _LAST_POLL_SECONDS = 0.02
 _POLL_GROWTH = 1.4
 
 logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the kubelet is to list in the end."""
+
+    devices: Mapping[str, frozenset[str]]
+    doubtful: frozenset[str]  # of these, those that may be missing
+
+    def met_by(self, resource: str, listed: frozenset[str]) -> bool:
+        wanted = self.devices.get(resource, frozenset())
+        return wanted - self.doubtful <= listed <= wanted
 
 
 class NvidiaDevicePlugin:
@@ -94,9 +107,9 @@ class NvidiaDevicePlugin:
         """Make another program look again (SIGHUP): gpu-feature-discovery, dcgm-exporter. Returns how many run."""
         return await asyncio.to_thread(self._signal_all, program, signal.SIGHUP)
 
-    async def reload(self, expected: Mapping[str, frozenset[str]]) -> None:
-        """Make the plugin enumerate again; returns when the kubelet lists exactly `expected`. Raises PluginAbsent
-        or PluginStuck."""
+    async def reload(self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str]) -> None:
+        """Make the plugin enumerate again; returns when the kubelet lists exactly `expected`, with or without what is
+        `doubtful`. Raises PluginAbsent or PluginStuck."""
         wanted = {name: ids for name, ids in expected.items() if is_mig_resource(name) and ids}
         await self._ensure_guardian()
         with await asyncio.to_thread(self._the_plugin) as plugin:
@@ -107,7 +120,7 @@ class NvidiaDevicePlugin:
             hold = PluginHold(plugin, self._sockets, abandoned, self._guardian)
             async with self._holding(hold, before, deadline):
                 _hang_up(plugin)
-                await self._settle(plugin, wanted, before, abandoned, deadline)
+                await self._settle(plugin, _Wanted(wanted, doubtful), before, abandoned, deadline)
 
     async def _until_it_listens(self, plugin: HostProcess) -> None:
         """SIGHUP ends a process that has no handler for it yet: one that has only just been started."""
@@ -232,7 +245,7 @@ class NvidiaDevicePlugin:
     async def _settle(
         self,
         plugin: HostProcess,
-        wanted: Mapping[str, frozenset[str]],
+        wanted: _Wanted,
         before: Sockets,
         abandoned: Sockets,
         deadline: float,
@@ -253,24 +266,22 @@ class NvidiaDevicePlugin:
             await self._clock.sleep(pause)
             pause = min(pause * _POLL_GROWTH, _LAST_POLL_SECONDS)
 
-    async def _differences(
-        self, wanted: Mapping[str, frozenset[str]], before: Sockets, abandoned: Sockets
-    ) -> list[str]:
+    async def _differences(self, wanted: _Wanted, before: Sockets, abandoned: Sockets) -> list[str]:
         """What the kubelet and the sockets do not show yet, a phrase each."""
         sockets = self._sockets.all()
         if old := before.keys() - without(before, sockets).keys():
             return [f"the old socket {min(old)} is still there"]
         fresh = without(sockets, abandoned)
-        missing = [f"no socket {name}" for name in sorted(map(socket_of, wanted)) if name not in fresh]
+        missing = [f"no socket {name}" for name in sorted(map(socket_of, wanted.devices)) if name not in fresh]
         try:
             listed = await self._pods.allocatable()
         except KubeletUnavailable as error:
             return [*missing, str(error)]
         found = {name: ids for name, ids in listed.items() if is_mig_resource(name)}
         counts = [
-            f"{name}: the kubelet lists {_ids(found.get(name))}, the GPUs have {_ids(wanted.get(name))}"
-            for name in sorted(found.keys() | wanted.keys())
-            if found.get(name) != wanted.get(name)
+            f"{name}: the kubelet lists {_ids(found.get(name))}, the GPUs have {_ids(wanted.devices.get(name))}"
+            for name in sorted(found.keys() | wanted.devices.keys())
+            if not wanted.met_by(name, found.get(name, frozenset()))
         ]
         return [*missing, *counts]
 

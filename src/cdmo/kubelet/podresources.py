@@ -94,7 +94,12 @@ class KubeletPodResources:
             async with asyncio.timeout(self._deadline):
                 while True:
                     try:
-                        return await call(request, timeout=self._deadline)
+                        answer = await call(request, timeout=self._deadline)
+                        if answer is None:  # what gRPC makes of bytes that are no such message
+                            raise KubeletUnavailable(
+                                f"the kubelet at {self._socket} answered {method} with what cannot be read"
+                            )
+                        return answer
                     except grpc.aio.AioRpcError as error:
                         if not _is_rate_limit(error):
                             raise

@@ -17,7 +17,10 @@ from cdmo.runtime.hostpaths import read_text
 
 _MAX_COMMAND_BYTES = 1 << 16
 _MAX_STATUS_BYTES = 1 << 16
+_MAX_TABLE_BYTES = 1 << 24  # some 100 bytes for each Unix socket of a host
 _CONNECTED = "03"  # SS_CONNECTED
+_FIRST = "1"
+_MAX_PID_DIGITS = 9  # the kernel gives out at most 2^22, proc_sys_kernel(5)
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]{16})$", re.MULTILINE | re.ASCII)
 
 
@@ -93,7 +96,7 @@ class ProcessTable:
             # The second field is the program's name in parentheses and may itself contain both.
             fields = read_text(self._proc / str(process.pid) / "stat", _MAX_STATUS_BYTES).rpartition(")")[2].split()
             started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, IndexError, OverflowError):
             return math.inf
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
@@ -101,12 +104,16 @@ class ProcessTable:
         """File names of the Unix sockets through which the process, as a server, has connections.
 
         A server's end of a connection goes by the path of the socket it came in through, also when the file is gone
-        (proc_net_unix(5): column 6 is the state, 7 the inode, 8 the path). None when it cannot be told.
+        (proc_net_unix(5): column 6 is the state, 7 the inode, 8 the path). It belongs to the network namespace of
+        who connected (unix_stream_connect in the kernel's net/unix/af_unix.c): that of a kubelet to a plugin in a pod
+        is in the host's table, not in the plugin's. Process 1 is of the host. None when it cannot be told.
         """
         folder = self._proc / str(process.pid)
         try:
             own = set(map(_target, (folder / "fd").iterdir()))
-            lines = read_text(folder / "net/unix").splitlines()[1:]
+            lines = _sockets_seen_by(folder)
+            if (self._proc / _FIRST).exists():  # a simulated node has none, and no namespaces
+                lines += _sockets_seen_by(self._proc / _FIRST)
         except (OSError, ValueError):
             return None
         entries = [each for each in (line.split(maxsplit=7) for line in lines) if len(each) == 8]
@@ -121,7 +128,9 @@ class ProcessTable:
             names = [each.name for each in self._proc.iterdir()]
         except OSError:
             return []
-        return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
+        return sorted(
+            int(name) for name in names if name.isascii() and name.isdecimal() and len(name) <= _MAX_PID_DIGITS
+        )
 
     def _program(self, pid: int) -> str:
         """The base name of its first argument; empty for what has ended, kernel threads and zombies."""
@@ -130,6 +139,11 @@ class ProcessTable:
         except (OSError, ValueError):
             return ""
         return command.partition("\0")[0].rpartition("/")[2]
+
+
+def _sockets_seen_by(folder: Path) -> list[str]:
+    """The Unix sockets of a process' network namespace, a line each."""
+    return read_text(folder / "net/unix", _MAX_TABLE_BYTES).splitlines()[1:]
 
 
 def _target(descriptor: Path) -> str:

@@ -24,6 +24,7 @@ class DeviceState(StrEnum):
     IDLE = "Idle"
     IN_USE = "InUse"  # a pod holds it, or a process runs on it
     BROKEN = "Broken"  # no full-width compute instance in it: the device plugin cannot serve it
+    UNHEALTHY = "Unhealthy"  # idle, but an error hit it: it is cut anew before anybody gets it
 
 
 # Structs where there are hundreds of thousands of a kind: smaller, and compared and hashed in C.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 GROUP = "cdmo.clear.ml"
 VERSION = "v1alpha1"
 
@@ -9,9 +11,10 @@ VERSION = "v1alpha1"
 PARTITIONING_LABEL = "cdmo.clear.ml/gpu-partitioning"
 PARTITIONING_VALUE = "mig"
 
-# Set by the agent: the label the fence policy selects Nodes by, and the taint beside it.
+# Set by the agent: the label the fence policy selects Nodes by, with either value, and the taint beside it.
 FENCE_LABEL = "cdmo.clear.ml/fenced"
-FENCE_VALUE = "true"
+FENCE_VALUE = "true"  # nothing behind the fence has been touched: whoever lifts it does no harm
+FENCE_CHANGING = "changing"  # kubelet and hardware may disagree: only the agent may lift it
 REPARTITIONING_TAINT = "cdmo.clear.ml/repartitioning"
 FENCE_POLICY = "cdmo-fence"
 
@@ -26,6 +29,13 @@ PROBE_NAMESPACE = "default"
 PROBE_POD = "cdmo-fence-probe"
 
 LEASE_NAME = "cdmo-controller"
+
+_OBJECT_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def is_object_name(text: str) -> bool:
+    """Whether a Node can be called that (a DNS subdomain of RFC 1123, as the API server demands)."""
+    return _OBJECT_NAME.fullmatch(text) is not None
 
 
 def is_mig_resource(resource: str) -> bool:

@@ -26,7 +26,12 @@ class EventReason(StrEnum):
     REPARTITION_FAILED = "RepartitionFailed"  # on a Node
     BAD_SPEC = "BadMigNodeSpec"  # on a MigNode
     FENCE_LAPSED = "FenceLapsed"  # on a Node
+    GPU_UNHEALTHY = "GpuUnhealthy"  # on a Node, and on each Pod that uses what went wrong
+    GPU_RECOVERED = "GpuRecovered"  # on a Node
+    FENCE_STANDS = "FenceStands"  # on a Node: its agent is silent in the middle of a change
     PLUGIN_STUCK = "DevicePluginStuck"  # on a Node
+    CHANGE_STUCK = "ChangeStuck"  # on a Node: a phase of a change takes longer than it ever should
+    DRIVER_HUNG = "DriverHung"  # on a Node: a call into the driver does not return
 
 
 class ConditionType(StrEnum):
@@ -34,6 +39,7 @@ class ConditionType(StrEnum):
 
     READY = "Ready"
     REPARTITIONING = "Repartitioning"
+    GPUS_HEALTHY = "GpusHealthy"  # False: some GPU or slice is not to be used, the message says which
 
 
 class ReadyReason(StrEnum):
@@ -41,9 +47,12 @@ class ReadyReason(StrEnum):
 
     READY = "Ready"
     DRIVER_UNAVAILABLE = "DriverUnavailable"
+    DRIVER_HUNG = "DriverHung"
     KUBELET_UNAVAILABLE = "KubeletUnavailable"
     BAD_SPEC = "BadSpec"
     PLUGIN_STUCK = "DevicePluginStuck"
     NO_MIG_GPU = "NoMigGpu"
+    GPU_SILENT = "GpuDoesNotAnswer"
     NOT_LABELLED = "NotLabelled"
     CHANGE_FAILED = "ChangeFailed"
+    CHANGE_STUCK = "ChangeStuck"

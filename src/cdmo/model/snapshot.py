@@ -24,6 +24,9 @@ class MigNodeView:
     alive: bool = True  # its agent's heartbeat is fresh
     problem: str = ""  # why nothing can be planned here just now, one sentence
     pods: tuple[PodInfo, ...] = ()  # every unfinished pod bound to it: for cpu, memory and slices about to be taken
+    # By resource: slices that pods hold and that are out of use. The node does not count them, the scheduler counts
+    # their pods, so as many idle ones are out of its reach.
+    out_of_reach: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

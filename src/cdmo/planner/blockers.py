@@ -57,14 +57,12 @@ class Blockers:
         name = gpu.table.cuts[placement].profile.name
         owner = self._owner(gpu, placement)
         if owner is not None:
-            return reasons.blocker(name, placement.start, str(owner), broken=False, planned=True)
+            return reasons.blocker(name, placement.start, str(owner), unfit="", planned=True)
         there = next((each for each in gpu.gpu.slices if each.placement == placement), None)
         if there is None or placement not in gpu.held:
             return reasons.spoken_for(name, placement.start)
-        broken = there.state is DeviceState.BROKEN
-        return reasons.blocker(
-            name, placement.start, str(there.pod) if there.pod else "", broken=broken, planned=False
-        )
+        unfit = str(there.state).lower() if there.state in (DeviceState.BROKEN, DeviceState.UNHEALTHY) else ""
+        return reasons.blocker(name, placement.start, str(there.pod) if there.pod else "", unfit=unfit, planned=False)
 
     def _owner(self, gpu: GpuState, placement: Placement) -> PodKey | None:
         if self._owners is None:

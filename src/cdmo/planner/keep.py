@@ -69,7 +69,7 @@ def _asked(snapshot: Snapshot, queue: Sequence[PodInfo], ledger: Ledger) -> list
 def _keep(pod: PodInfo, assignment: Assignment, ledger: Ledger, company: Company, *, create: bool) -> bool:
     node = ledger.nodes[assignment.node]
     host = node.view.node
-    if shortage(pod, host, node.room) is not None:
+    if shortage(pod, host, node.room) is not None or any(resource in node.short for resource, _ in pod.demand):
         return False
     wanted = _by_gpu(node, assignment)
     if wanted is None or _resources(wanted) != dict(pod.demand):

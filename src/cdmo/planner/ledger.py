@@ -127,6 +127,8 @@ class NodeState:
             else:
                 self.gpus.append(GpuState(self, position, gpu, start))
         self.row = starts.row_of(tables, gpus)
+        # Resources of which a slice that is cut here would be out of the scheduler's reach.
+        self.short = frozenset(name for name, count in view.out_of_reach.items() if count > self._idle(name))
         self.slots = self.busy = 0  # memory slots of the GPUs that take part, and those that are held
         for each in self.gpus:
             self.slots += each.table.memory_slots
@@ -150,8 +152,10 @@ class NodeState:
 
     def spare(self, resource: str) -> int:
         """Slices of a resource that are nobody's, less those that bound pods will take."""
-        spare = sum(gpu.table.resource_at(each) == resource for gpu in self.gpus for each in gpu.shape.spare)
-        return max(0, spare - self.outstanding[resource])
+        return max(0, self._idle(resource) - self.outstanding[resource])
+
+    def _idle(self, resource: str) -> int:
+        return sum(gpu.table.resource_at(each) == resource for gpu in self.gpus for each in gpu.shape.spare)
 
 
 Mark = tuple[int, int, int]

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from msgspec import structs
+
 from cdmo.model.gpu import Placement
 from cdmo.model.profile import Engines, GpuModel, Profile
 
@@ -45,6 +47,7 @@ class CardTable:
     """The precomputed table of one GPU model. Get it from `table_of`."""
 
     def __init__(self, model: GpuModel) -> None:
+        model = _distinct(model)
         self.model = model
         self.memory_slots = model.memory_slots
         self.key = (model.product, repr(model.profiles))  # orders tables the same way in every run
@@ -222,6 +225,14 @@ class CardTable:
 def table_of(model: GpuModel) -> CardTable:
     """The table of a model. Hashing a model costs microseconds: keep the table, do not ask again per decision."""
     return CardTable(model)
+
+
+def _distinct(model: GpuModel) -> GpuModel:
+    """The model; of profiles with one id, which no driver reports and nobody could tell apart, the first counts."""
+    first = {each.id: each for each in reversed(model.profiles)}
+    if len(first) == len(model.profiles):
+        return model
+    return structs.replace(model, profiles=tuple(first[each] for each in sorted(first)))
 
 
 def _all_cuts(model: GpuModel) -> dict[int, tuple[Cut, ...]]:

@@ -48,6 +48,11 @@ def not_ready(nodes: Sequence[str], why: str) -> str:
     return cut(f"{len(nodes)} nodes could hold it, none is ready; node {nodes[0]}: {why}")
 
 
+def out_of_planning(gpu: str, why: str) -> str:
+    """A GPU of a fitting node that takes no part."""
+    return f"GPU {gpu} is out of planning: {why}"
+
+
 def no_eligible_node(nodes: Sequence[str], why: str) -> str:
     """Fitting nodes exist, the pod may run on none."""
     if len(nodes) == 1:
@@ -107,10 +112,10 @@ def in_the_way(start: str, blockers: Sequence[str]) -> str:
     return cut(head, LIMIT - len(end)) + end
 
 
-def blocker(profile: str, slot: int, holder: str, *, broken: bool, planned: bool) -> str:
-    """A slice that must stay, and why."""
-    if broken:
-        return f"broken {profile} at slot {slot}"
+def blocker(profile: str, slot: int, holder: str, *, unfit: str, planned: bool) -> str:
+    """A slice that must stay, and why. `unfit`: what is the matter with one that nobody can use."""
+    if unfit:
+        return f"{unfit} {profile} at slot {slot}"
     if planned:
         return f"{profile} planned for {holder} at slot {slot}"
     return f"{profile} of {holder} at slot {slot}" if holder else f"{profile} in use at slot {slot}"

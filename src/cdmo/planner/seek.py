@@ -202,6 +202,8 @@ class NodeRanks:
         before = self._found.pop(node, None)
         if before is not None:
             del self._order[bisect_left(self._order, before[0])]
+        if any(resource in node.short for resource, _ in self._demand):
+            return
         limits = {resource: node.spare(resource) for resource, _ in self._demand if node.outstanding[resource]}
         choice = self._ledger.fitter.fit(self._demand, [each.shape for each in node.gpus], limits).choice
         if choice is not None:

@@ -2,7 +2,8 @@
 
 A slice that is held (in use, broken, or named in a bound pod's status) stands in every layout. A bound pod whose
 slices are not seen in use yet will take some idle slice of its resource, the kubelet chooses which: as many are
-spoken for on that node, and none of that resource is destroyed there until it has shown itself.
+spoken for on that node, and none of that resource is destroyed there until it has shown itself. The same holds for
+idle slices that the scheduler cannot reach, because it counts pods on slices that the node does not count any more.
 """
 
 from __future__ import annotations
@@ -89,8 +90,11 @@ def bound_pods(view: MigNodeView) -> tuple[PodInfo, ...]:
 
 
 def unseen(view: MigNodeView, tables: Tables, bound: Iterable[PodInfo]) -> Counter[str]:
-    """Slices that pods bound to this node asked for and that are not seen in their hands, by resource."""
-    missing: Counter[str] = Counter()
+    """Slices that pods bound to this node asked for and that are not seen in their hands, by resource.
+
+    Slices out of the scheduler's reach count as well: as many idle ones cannot be had by those who wait.
+    """
+    missing: Counter[str] = Counter(view.out_of_reach)
     shown: dict[PodKey, list[str]] | None = None
     for pod in bound:
         demand = pod.demand
@@ -144,7 +148,9 @@ def _count_missing(
 def outstanding(view: MigNodeView, tables: Tables, missing: Counter[str], devices: Collection[str]) -> Counter[str]:
     """How many of the idle slices will be taken for what is `unseen`, by resource.
 
-    Never more than are idle: the kubelet takes what is there when the pod comes, or fails the pod for good.
+    Never more than are idle: the kubelet takes what is there when the pod comes, or fails the pod for good. Slices
+    out of the scheduler's reach are not bounded so: where they are more than the idle ones, the next ones that are
+    cut are out of its reach as well.
     """
     idle: Counter[str] = Counter()
     if not missing:
@@ -153,7 +159,8 @@ def outstanding(view: MigNodeView, tables: Tables, missing: Counter[str], device
         if not gpu_problem(tables, gpu):
             free = {each.placement for each in gpu.slices} - held_placements(gpu, devices)
             idle.update(tables[gpu.model].resource_at(each) for each in free)
-    return missing & idle
+    beyond = Counter(view.out_of_reach)
+    return ((missing - beyond) & idle) + beyond
 
 
 def device_ids(bound: Iterable[PodInfo]) -> frozenset[str]:

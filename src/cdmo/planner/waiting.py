@@ -192,7 +192,7 @@ class Explainer:
                 unwell.append((node.name, found.sentence if found else node.problem))
             elif not self._could_hold(pod.demand, node.usable):
                 bus, problem = next(iter(node.problems.items()))
-                unwell.append((node.name, f"GPU {bus}: {problem}"))
+                unwell.append((node.name, reasons.out_of_planning(bus, problem)))
             elif lacking is not None:
                 short.append((node.name, lacking.sentence))
         if short:

@@ -69,7 +69,12 @@ def keep_window(pod: PodInfo, kind: int, ledger: Ledger, avoid: frozenset[str]) 
     avoid: names of nodes on which the pod was tried in vain.
     """
     bit = 1 << kind
-    able = (node for node in ledger.in_order() if not node.problem and node.allowed & bit and node.name not in avoid)
+    asked = [resource for resource, _ in pod.demand]
+    able = (
+        node
+        for node in ledger.in_order()
+        if not node.problem and node.allowed & bit and node.name not in avoid and node.short.isdisjoint(asked)
+    )
     nodes = list(islice(able, MOST_NODES))
     fewest: int | None = None
     ways: list[tuple[NodeState, tuple[Hold, ...]]] = []

@@ -11,6 +11,7 @@ from cdmo.errors import BadSettings
 KUBELET_ROOT = PurePosixPath("/var/lib/kubelet")
 MAX_FILE_BYTES = 1 << 20  # no file that CDMO reads from a host is near this
 _MAX_LINKS = 40  # as the kernel: path_resolution(7)
+_MAX_PARTS = 1024  # of a path, those of its links among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,15 @@ def resolve_inside(root: Path, path: str | PurePosixPath) -> Path:
     """Follow `path` and every symbolic link in it as if `root` were "/". The target need not exist.
 
     A driver container's root is full of absolute links that mean something else outside of it, and a link must
-    not lead a privileged process out of the tree it was told to look at. Raises OSError on a loop.
+    not lead a privileged process out of the tree it was told to look at. Raises OSError on a loop and for a path that
+    is too long.
     """
     pending = [part for part in reversed(PurePosixPath(path).parts) if part != "/"]
     found: list[str] = []
     links = 0
     while pending:
+        if len(pending) + len(found) > _MAX_PARTS:
+            raise OSError(f"the path is longer than {_MAX_PARTS} names")
         part = pending.pop()
         if part == "..":
             found = found[:-1]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cdmo.errors import BadInput
@@ -26,6 +26,7 @@ MAX_TIME = 1e12
 MAX_COUNT = 1_000_000
 MAX_PRIORITY = 2_000_001_000  # Kubernetes' system-node-critical
 MAX_LINE = 65_536  # characters
+MAX_FILE = 512 * 1024 * 1024  # characters
 _SHOWN = 60  # characters of a bad field that a sentence repeats
 
 
@@ -47,6 +48,21 @@ class _Columns:
 
 class _BadField(Exception):
     """What is wrong with one field of one line."""
+
+
+def lines_of(readline: Callable[[int], str], name: str) -> Iterator[str]:
+    """The lines of a file, by its `readline`: of one that is too long its beginning alone, so that a file without
+    line breaks never fills the memory. Raises BadInput for a file that is too long."""
+    left = MAX_FILE
+    while line := readline(MAX_LINE + 1):
+        part = line
+        while part and not part.endswith(("\n", "\r")):
+            left -= len(part)
+            if left < 0:
+                raise BadInput(f"{name} has more than {MAX_FILE} characters", hint="simulate a part of it")
+            part = readline(MAX_LINE + 1)
+        left -= len(part)
+        yield line
 
 
 def read_trace(lines: Iterable[str], name: str) -> Trace:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc.aio
-from cdmo_harness.kubelet.api import Api, ApiRefused
-from cdmo_harness.simulated_node import POD_RESOURCES_SOCKET, SimulatedNode
+from cdmo_harness.gpu_node import POD_RESOURCES_SOCKET, GpuNode
+from cdmo_harness.kubelet.api import STRATEGIC_MERGE, Api, ApiRefused
+from cdmo_harness.observer import workload_environment
 
 from cdmo.kubelet._pb import podresources_pb2 as api_messages
 from cdmo.kubelet._pb import podresources_pb2_grpc as services
 
 PODS = "/api/v1/namespaces/default/pods"
-LIMIT = 12.0
+LIMIT = 30.0
 
 Document = Mapping[str, Any]
 
@@ -29,17 +30,26 @@ class Cluster:
     async def create(self, name: str, resource: str, count: int = 1, *, bound: bool = True, **notes: str) -> str:
         """A pod that asks for devices; bound at once, or left to the scheduler. `notes`: run_seconds="1"."""
         annotations = {f"cdmo-harness/{key.replace('_', '-')}": value for key, value in notes.items()}
-        container = {"name": "main", "image": "none", "resources": {"limits": {resource: str(count)}}}
+        container = container_of("main", resource, count)
         place = {"nodeName": self.node} if bound else {"nodeSelector": {"kubernetes.io/hostname": self.node}}
-        spec = {"containers": [container], "terminationGracePeriodSeconds": 5, **place}
+        return await self.create_with(name, {"containers": [container], **place}, annotations)
+
+    async def create_with(self, name: str, spec: Document, annotations: Mapping[str, str] | None = None) -> str:
+        """A pod of any containers, that is not started again; returns its UID."""
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "annotations": annotations},
-            "spec": spec,
+            "metadata": {"name": name, "annotations": dict(annotations or {})},
+            "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5, **spec},
         }
         created: Document = await self.api.call("POST", PODS, pod)
         return str(created["metadata"]["uid"])
+
+    async def offer(self, resource: str, count: int) -> None:
+        """Write a count into the node's capacity and allocatable, as CDMO's agent does."""
+        counts = {"capacity": {resource: str(count)}, "allocatable": {resource: str(count)}}
+        path = f"/api/v1/nodes/{self.node}/status"
+        await self.api.call("PATCH", path, {"status": counts}, content_type=STRATEGIC_MERGE)
 
     async def delete(self, name: str, *, grace: int | None = None) -> None:
         """Delete a pod; grace 0 by force."""
@@ -64,6 +74,15 @@ class Cluster:
     async def node_when(self, holds: Callable[[Document], bool]) -> Document:
         """The node as soon as it meets the condition."""
         return await self._when("/api/v1/nodes", self.node, holds)
+
+    async def ready(self) -> Document:
+        """The node as soon as it is registered and pods may come."""
+        return await self.node_when(
+            lambda node: any(
+                each["type"] == "Ready" and each["status"] == "True"
+                for each in node["status"].get("conditions") or ()
+            )
+        )
 
     async def advertises(self, resource: str, count: int) -> Document:
         """The node when node.status.allocatable holds that many."""
@@ -94,6 +113,17 @@ class Cluster:
         raise AssertionError("a watch goes on for ever")
 
 
+def container_of(name: str, resource: str, count: int = 1, **more: Any) -> Document:
+    """A container that asks for devices and does what its pod's annotations say."""
+    return {
+        "name": name,
+        "image": "example.invalid/train:1",
+        "resources": {"limits": {resource: str(count)}},
+        "env": workload_environment(),
+        **more,
+    }
+
+
 def phase(pod: Document) -> str:
     """status.phase."""
     return str(pod["status"].get("phase"))
@@ -119,7 +149,7 @@ def device_ids(pod: Document) -> list[str]:
 class Kubelet:
     """The PodResources socket of a node."""
 
-    def __init__(self, node: SimulatedNode) -> None:
+    def __init__(self, node: GpuNode) -> None:
         self._address = f"unix:{node.root / POD_RESOURCES_SOCKET}"
 
     async def allocatable(self) -> dict[str, set[str]]:
@@ -140,12 +170,22 @@ class Kubelet:
 
     async def listed(self) -> dict[str, list[str]]:
         """Device ids of each listed pod, by pod name."""
+        return {
+            pod: [each for ids in containers.values() for each in ids]
+            for pod, containers in (await self.listed_containers()).items()
+        }
+
+    async def listed_containers(self) -> dict[str, dict[str, list[str]]]:
+        """Device ids of each listed container, by pod and container."""
         async with self._stub() as stub:
             answer = await stub.List(api_messages.ListPodResourcesRequest())
-        return {
-            pod.name: [i for container in pod.containers for entry in container.devices for i in entry.device_ids]
-            for pod in answer.pod_resources
-        }
+        return {pod.name: _devices(pod) for pod in answer.pod_resources}
+
+    async def get(self, pod: str) -> dict[str, list[str]]:
+        """Device ids of one pod's containers. Raises grpc.aio.AioRpcError for a pod the kubelet does not know."""
+        async with self._stub() as stub:
+            request = api_messages.GetPodResourcesRequest(pod_name=pod, pod_namespace="default")
+            return _devices((await stub.Get(request)).pod_resources)
 
     async def until_listed(self, expected: Mapping[str, list[str]]) -> None:
         """Return when exactly these pods are listed: a kubelet that just started knows its devices first."""
@@ -155,6 +195,12 @@ class Kubelet:
 
     def _stub(self) -> _Stub:
         return _Stub(self._address)
+
+
+def _devices(pod: Any) -> dict[str, list[str]]:
+    return {
+        container.name: [i for entry in container.devices for i in entry.device_ids] for container in pod.containers
+    }
 
 
 class _Stub:

@@ -26,6 +26,7 @@ from cdmo_harness.demo.waves import CLEARML_NAMESPACE
 from cdmo_harness.errors import ControlPlaneError, ProcessError
 from cdmo_harness.local_cluster import LocalCluster
 from cdmo_harness.observer import ClusterView
+from cdmo_harness.threads import to_the_end
 
 QUEUES = manifests.REPOSITORY / "examples" / "01-clearml-queues" / "values.yaml"
 
@@ -73,16 +74,6 @@ async def running(cluster: LocalCluster, steps: Steps, on_failure: Callable[[], 
         steps.say("stopping")
         await _wait_out(installation)
         await asyncio.to_thread(cluster.stop)
-
-
-async def to_the_end(call: Callable[[], _Result]) -> _Result:
-    """Run a blocking call in a thread. Cancelled, it is waited for: what it started has to be known to be stopped."""
-    task = asyncio.create_task(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await _wait_out(task)
-        raise
 
 
 def save_logs(cluster: LocalCluster, *, keep_files: bool) -> Path | None:

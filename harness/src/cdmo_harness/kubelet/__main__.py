@@ -22,6 +22,7 @@ from .slices import SimulatedSlices
 
 _log = structlog.get_logger(__name__)
 
+POD_RESOURCES_DELAY = "pod-resources-delay"
 LIBRARY = "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
 
 
@@ -71,6 +72,7 @@ def _settings(options: argparse.Namespace) -> KubeletSettings:
         root=options.root,
         counters=beside / "kubelet-counters.json",
         runtime=beside / "kubelet-runtime.json",
+        pod_resources_delay=beside / POD_RESOURCES_DELAY,
         start_latency=options.start_latency,
         kubelet_minor=options.kubelet_minor,
         seed=options.seed,

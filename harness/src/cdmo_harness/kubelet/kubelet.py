@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import stat
 import zlib
 from collections.abc import Awaitable, Iterable, Mapping
@@ -28,7 +27,7 @@ from .devices import PodAllocations
 from .node import NodeAgent, NodeSettings
 from .plugin_connection import GrpcPlugin, RegistrationService, response_of
 from .plugins import PluginClients
-from .pod_resources import BURST, CALLS_PER_SECOND, PodResourcesService, RateLimit
+from .pod_resources import BURST, CALLS_PER_SECOND, PodResourcesService, RateLimit, SlowedDown
 from .pods import Pod, parse
 from .runtime import ProcessMarker, Runtime
 from .workers import Workers
@@ -42,12 +41,14 @@ SOCKET = "kubelet.sock"
 
 @dataclass(frozen=True, slots=True)
 class KubeletSettings:
-    """All that distinguishes one kubelet from another. `counters` and `runtime` are files outside the host root."""
+    """All that distinguishes one kubelet from another. `counters`, `runtime` and `pod_resources_delay` are files
+    outside the host root."""
 
     node: NodeSettings
     root: Path
     counters: Path
     runtime: Path
+    pod_resources_delay: Path  # seconds that each call of the PodResources socket takes longer; need not exist
     start_latency: float  # seconds from a pod's admission to its running
     kubelet_minor: int
     seed: int | None
@@ -81,8 +82,6 @@ class Kubelet:
         self._node = NodeAgent(
             settings.node, api, self._manager, settings.root, _now, monotonic, rng, fresh=not self._file.exists()
         )
-        addresses = itertools.count(2)
-        prefix = zlib.crc32(settings.node.name.encode()) % 65536
         self._workers = Workers(
             self._manager,
             self._runtime,
@@ -93,7 +92,7 @@ class Kubelet:
             _now,
             settings.start_latency,
             settings.node.address,
-            lambda: f"10.{prefix >> 8}.{prefix & 255}.{next(addresses) % 250 + 2}",
+            _address,
         )
         self._clients = PluginClients(
             self._manager, GrpcPlugin.dial, self._devices_changed, self._spawn, settings.stream_end_delay
@@ -102,7 +101,8 @@ class Kubelet:
 
     async def run(self) -> None:
         """Until cancelled. Containers stay when it ends, as they do when a kubelet stops."""
-        registration, pod_resources = grpc.aio.server(), grpc.aio.server()
+        registration = grpc.aio.server()
+        pod_resources = grpc.aio.server(interceptors=[SlowedDown(self._settings.pod_resources_delay)])
         deviceplugin_pb2_grpc.add_RegistrationServicer_to_server(
             RegistrationService(self._clients, self._plugins), registration
         )
@@ -180,6 +180,12 @@ def _remove_sockets(folder: Path) -> None:
     for path in folder.iterdir():
         if stat.S_ISSOCK(path.lstat().st_mode):
             path.unlink()
+
+
+def _address(pod: Pod) -> str:
+    """An address for show. Two pods may share one: nothing is sent to it."""
+    a, b, c = zlib.crc32(pod.uid.encode()).to_bytes(4)[:3]
+    return f"10.{a}.{b}.{c % 250 + 2}"
 
 
 def _now() -> datetime:

@@ -7,10 +7,13 @@ still knows and changes nothing. Calls beyond 100 a second (burst 10) are refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 
 from cdmo.kubelet._pb import podresources_pb2 as api
 
@@ -40,6 +43,25 @@ class RateLimit:
             return False
         self._tokens -= 1
         return True
+
+
+class SlowedDown(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes without types
+    """Every call waits as many seconds as a file says at that moment; not at all while there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Called before each call."""
+        try:
+            seconds = float(self._path.read_text())
+        except (FileNotFoundError, ValueError):  # not asked for, or just being written
+            seconds = 0.0
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+        return await continuation(handler_call_details)
 
 
 class PodResourcesService:

@@ -9,15 +9,21 @@ from typing import Any
 from .devices import HEALTHY
 from .pods import Container, Pod
 
+_NEVER = "1970-01-01T00:00:00Z"  # what containerd says of a container that did not start
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How far a pod's containers are. Times are RFC 3339; `waiting` is (reason, message)."""
+    """How far a pod's containers are. Times are RFC 3339; `waiting` and `failed` are (reason, message).
+
+    `failed`: the runtime could not start them, which ends them for good where nothing restarts them.
+    """
 
     started: str | None = None
     finished: str | None = None
     exit_code: int = 0
     waiting: tuple[str, str] = ("ContainerCreating", "")
+    failed: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +145,15 @@ def _state(pod: Pod, container: Container, run: Run) -> dict[str, Any]:
         return {"waiting": {"reason": reason, "message": message} if message else {"reason": reason}}
     if run.finished is None:
         return {"running": {"startedAt": run.started}}
-    return {
-        "terminated": {
-            "exitCode": run.exit_code,
-            "reason": "Completed" if run.exit_code == 0 else "Error",
-            "startedAt": run.started,
-            "finishedAt": run.finished,
-            "containerID": _container_id(pod, container),
-        }
+    reason, message = run.failed or ("Completed" if run.exit_code == 0 else "Error", "")
+    ended = {
+        "exitCode": run.exit_code,
+        "reason": reason,
+        "startedAt": run.started or _NEVER,
+        "finishedAt": run.finished,
+        "containerID": _container_id(pod, container),
     }
+    return {"terminated": {**ended, "message": message} if message else ended}
 
 
 def _init(pod: Pod, container: Container, run: Run) -> dict[str, Any]:

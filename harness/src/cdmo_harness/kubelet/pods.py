@@ -44,6 +44,7 @@ class Pod:
     phase: str = "Pending"
     deletion_grace_seconds: int | None = None  # None while the pod is not being deleted
     created: str = ""
+    restarts: bool = False  # its containers are started again whatever happens
 
     @property
     def terminal(self) -> bool:
@@ -66,6 +67,7 @@ def parse(document: Document) -> Pod:
         namespace=metadata["namespace"],
         name=metadata["name"],
         containers=tuple(_container(c) for c in spec["containers"]),
+        restarts=spec.get("restartPolicy", "Always") != "Never",
         init_containers=tuple(_container(c) for c in spec.get("initContainers") or ()),
         overhead=_amounts(spec.get("overhead")),
         host_network=bool(spec.get("hostNetwork", False)),

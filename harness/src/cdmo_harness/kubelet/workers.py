@@ -30,6 +30,7 @@ _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0  # between attempts to create a container
 _SIGKILL_EXIT = 137
+_START_FAILED_EXIT = 128  # containerd's, of a container that the runtime refused to start
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +58,7 @@ class Workers:
     now: Callable[[], datetime]
     start_latency: float  # seconds from admission to running
     host_ip: str
-    pod_ip: Callable[[], str]
+    pod_ip: Callable[[Pod], str]  # the same after a restart: a pod keeps its sandbox
     known: dict[str, _Known] = field(default_factory=dict)
 
     # ---- views ---------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ class Workers:
             status = pod_status.rejected(pod, refusal.reason, refusal.message)
             self.spawn(self._refused(pod, status, killed=resumed is not None), f"refused {pod.name}")
             return
-        entry.place = Place(self.host_ip, self.host_ip if pod.host_network else self.pod_ip(), self._time())
+        entry.place = Place(self.host_ip, self.host_ip if pod.host_network else self.pod_ip(pod), self._time())
         if resumed is None:
             self.counters.add("admitted")
             if self._lacks_device(pod):
@@ -186,7 +187,8 @@ class Workers:
                 await asyncio.sleep(linger)
             entry.run = Run(entry.run.started, self._time(), exit_code=_SIGKILL_EXIT)
         await self.runtime.kill(uid)
-        self.counters.add("completed" if own_end else "killed")
+        if entry.run.failed is None:
+            self.counters.add("completed" if own_end else "killed")
         entry.ended = True
         if entry.forced:
             return
@@ -226,8 +228,13 @@ class Workers:
                 if not dead:
                     dead = True
                     self.counters.add("started_on_dead_device")
-                await self._cannot_create(entry, f"{error}: unknown device")
-                continue
+                if pod.restarts:
+                    await self._cannot_create(entry, f"{error}: unknown device")
+                    continue
+                refusal = ("StartError", f"failed to create containerd task: {error}: unknown device")
+                entry.run = Run(finished=self._time(), exit_code=_START_FAILED_EXIT, failed=refusal)
+                _log.warning("container not started", pod=pod.name, cause=refusal[1])
+                return False
             entry.run = Run(self._time())
             self.counters.add("started")
             await self._report(entry)

@@ -28,11 +28,12 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True, help="the node's host root")
     parser.add_argument("--kubelet-socket", type=Path, help="default: var/lib/kubelet/device-plugins/kubelet.sock")
     parser.add_argument("--retry-seconds", type=float, default=RETRY_SECONDS, help="after a failed registration")
+    parser.add_argument("--dev-root", type=Path, default=Path("/"), help="as NVIDIA_DEV_ROOT of the real plugin")
     options = parser.parse_args()
     socket = options.kubelet_socket or options.root / "var/lib/kubelet/device-plugins/kubelet.sock"
     try:
         load_library(options.root)
-        asyncio.run(_serve(options.root, socket, options.retry_seconds))
+        asyncio.run(_serve(options, socket))
     except (EnumerationFailed, OSError) as error:
         _log.error(f"Error: {error}")
         # The health thread may sit in a driver call for seconds; the real process does not wait for it either.
@@ -40,7 +41,8 @@ def main() -> int:
     os._exit(0)
 
 
-async def _serve(root: Path, socket: Path, retry_seconds: float) -> None:
+async def _serve(options: argparse.Namespace, socket: Path) -> None:
+    root: Path = options.root
     wishes = Wishes()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, wishes.restart)
@@ -48,7 +50,10 @@ async def _serve(root: Path, socket: Path, retry_seconds: float) -> None:
         loop.add_signal_handler(number, wishes.stop)
     socket.parent.mkdir(parents=True, exist_ok=True)
     with watch_for_creation(socket, wishes.restart):
-        await PluginManager(root, socket, lambda: _look(root), retry_seconds).run(wishes)
+        manager = PluginManager(
+            root, socket, lambda: _look(root), options.retry_seconds, device_root=options.dev_root
+        )
+        await manager.run(wishes)
 
 
 def _look(root: Path) -> Inventory:

@@ -53,12 +53,13 @@ class Wishes:
 
 @dataclass(slots=True)
 class PluginManager:
-    """`look` enumerates the GPUs (it may block; raises EnumerationFailed)."""
+    """`look` enumerates the GPUs (it may block; raises EnumerationFailed). `device_root`: see ResourceServer."""
 
     root: Path
     kubelet_socket: Path
     look: Callable[[], Inventory]
     retry_seconds: float
+    device_root: Path = Path("/")
 
     async def run(self, wishes: Wishes) -> None:
         """Until told to stop. A wish that comes during a restart is served after it."""
@@ -73,7 +74,9 @@ class PluginManager:
                     await server.stop()
                 inventory = await asyncio.to_thread(self.look)
                 servers = [
-                    ResourceServer(resource, devices, self.root, self.kubelet_socket.parent)
+                    ResourceServer(
+                        resource, devices, self.root, self.kubelet_socket.parent, device_root=self.device_root
+                    )
                     for resource, devices in inventory.items()
                     if devices
                 ]

@@ -7,13 +7,12 @@ id, its own name as argv[0]). Needs CAP_SYS_ADMIN.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from pathlib import Path
 
-_CLONE_NEWNS = 0x20000
-_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+from cdmo_harness.namespaces import BIND, NEW_MOUNTS, PRIVATE, RECURSIVE, mount, unshare
+
 # Folders of the host that are replaced by those below the root.
 _REPLACED = ("/var/lib/kubelet", "/proc/driver")
 
@@ -34,21 +33,12 @@ def main(arguments: list[str]) -> int:
 
 def enter(root: Path) -> None:
     """Move this process into a mount namespace that shows the simulated host's folders. Raises OSError."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.unshare(_CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), "unshare: " + os.strerror(ctypes.get_errno()))
+    unshare(NEW_MOUNTS)
     # Nothing that is mounted from here on may show outside.
-    _mount(library, None, "/", _MS_REC | _MS_PRIVATE)
+    mount("", "/", flags=RECURSIVE | PRIVATE)
     for folder in _REPLACED:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        _mount(library, str(root / folder.lstrip("/")), folder, _MS_BIND | _MS_REC)
-
-
-def _mount(library: ctypes.CDLL, source: str | None, target: str, flags: int) -> None:
-    encoded = None if source is None else source.encode()
-    if library.mount(encoded, target.encode(), None, ctypes.c_ulong(flags), None) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"mount {source} on {target}: {os.strerror(number)}")
+        mount(str(root / folder.lstrip("/")), folder, flags=BIND | RECURSIVE)
 
 
 if __name__ == "__main__":

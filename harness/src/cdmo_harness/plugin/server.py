@@ -44,11 +44,21 @@ def socket_name(resource: str) -> str:
 class ResourceServer:
     """Serves one resource from `start` to `stop`; never started twice."""
 
-    def __init__(self, resource: str, devices: Sequence[PluginDevice], root: Path, folder: Path) -> None:
+    def __init__(
+        self,
+        resource: str,
+        devices: Sequence[PluginDevice],
+        root: Path,
+        folder: Path,
+        *,
+        device_root: Path = Path("/"),
+    ) -> None:
+        """`device_root`: where the kubelet's host has the device nodes, the real plugin's NVIDIA_DEV_ROOT."""
         self.resource = resource
         self._devices = {device.id: device for device in devices}
         self._root = root
         self._folder = folder
+        self._device_root = device_root
         self._unhealthy: set[str] = set()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -159,7 +169,7 @@ class ResourceServer:
         control = [path for path in _CONTROL_NODES if (self._root / path.lstrip("/")).exists()]
         own = [path for device in devices for path in device.paths]
         specs = [
-            api.DeviceSpec(container_path=path, host_path=path, permissions="rw")
+            api.DeviceSpec(container_path=path, host_path=str(self._device_root / path.lstrip("/")), permissions="rw")
             for path in dict.fromkeys([*control, *own])
         ]
         return api.ContainerAllocateResponse(

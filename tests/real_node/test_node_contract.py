@@ -1,57 +1,32 @@
-"""A whole simulated node under a real API server and scheduler."""
+"""A whole node under a real API server and scheduler: what the kubelet stand-in claims, asked of both kubelets."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from cdmo_harness.errors import HarnessError
-from cdmo_harness.simulated_node import NodeSetup, SimulatedNode
+from cdmo_harness.gpu_node import GpuNode, NodeSetup
 
-from tests.harness.kubelet.cluster import LIMIT, Cluster, Kubelet, allocatable, device_ids, phase, waiting
+from tests.harness.kubelet.cluster import Cluster, Kubelet, allocatable, device_ids, phase, waiting
+from tests.node_backends import NodeBackend
+from tests.real_node.conftest import StartNode
+from tests.real_node.slices import (
+    ONE_G,
+    ONE_G_AT_0,
+    THREE_G,
+    THREE_G_AT_4,
+    existing,
+    processes,
+    until,
+    with_slices,
+)
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.cluster, pytest.mark.timeout(60)]
 
-ONE_G, THREE_G = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
-THREE_G_AT_4, ONE_G_AT_0, ONE_G_AT_1 = (0, 9, 4), (0, 19, 0), (0, 19, 1)
 
-
-async def with_slices(node: SimulatedNode, *slices: tuple[int, int, int]) -> list[str]:
-    """Cut slices and let the plugin register them, each resource once: a reload would be a window for failures."""
-    node.wait_for_plugin()
-    node.stop_plugin()
-    uuids = node.cut(*slices)
-    node.start_plugin()
-    await Kubelet(node).until_allocatable(existing(node))
-    return uuids
-
-
-def existing(node: SimulatedNode) -> dict[str, set[str]]:
-    """The slices there are, by resource."""
-    found: dict[str, set[str]] = {}
-    for piece in node.driver.snapshot()[0].slices:
-        found.setdefault(f"nvidia.com/mig-{piece.profile}", set()).add(piece.uuid)
-    return found
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for something on disk, which tells nobody when it changes."""
-    async with asyncio.timeout(LIMIT):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
-def processes(node: SimulatedNode, uuid: str) -> int:
-    return next(piece.processes for piece in node.driver.snapshot()[0].slices if piece.uuid == uuid)
-
-
-async def test_the_scheduler_places_a_pod_that_runs_on_a_slice_and_frees_it(
-    node: SimulatedNode, cluster: Cluster
-) -> None:
+async def test_the_scheduler_places_a_pod_that_runs_on_a_slice_and_frees_it(node: GpuNode, cluster: Cluster) -> None:
     (uuid,) = await with_slices(node, THREE_G_AT_4)
     await cluster.advertises(THREE_G, 1)
     await cluster.create("scheduled", THREE_G, bound=False)
@@ -66,10 +41,11 @@ async def test_the_scheduler_places_a_pod_that_runs_on_a_slice_and_frees_it(
 
 
 async def test_new_slices_reach_the_api_at_the_next_tick_and_not_before(
-    setup: NodeSetup, folder: Path, cluster: Cluster
+    start_node: StartNode, cluster: Cluster
 ) -> None:
     period = 4.0  # far longer than cutting and a reload take
-    with SimulatedNode(replace(setup, status_period=period), folder) as node:
+    with start_node(status_period=period) as node:
+        await cluster.ready()
         await with_slices(node, THREE_G_AT_4)
         await cluster.advertises(THREE_G, 1)
         ticked = monotonic()
@@ -81,7 +57,7 @@ async def test_new_slices_reach_the_api_at_the_next_tick_and_not_before(
         assert period - 0.5 < monotonic() - ticked < period * 1.04 + 1.5
 
 
-async def test_pods_end_by_themselves_as_their_annotations_say(node: SimulatedNode, cluster: Cluster) -> None:
+async def test_pods_end_by_themselves_as_their_annotations_say(node: GpuNode, cluster: Cluster) -> None:
     await with_slices(node, ONE_G_AT_0)
     await cluster.create("good", ONE_G, run_seconds="0.1")
     await cluster.pod_when("good", lambda pod: phase(pod) == "Succeeded")
@@ -91,9 +67,7 @@ async def test_pods_end_by_themselves_as_their_annotations_say(node: SimulatedNo
     assert node.counters().completed == 2
 
 
-async def test_a_pod_that_arrives_while_the_plugin_is_away_fails_for_good(
-    node: SimulatedNode, cluster: Cluster
-) -> None:
+async def test_a_pod_that_arrives_while_the_plugin_is_away_fails_for_good(node: GpuNode, cluster: Cluster) -> None:
     await with_slices(node, ONE_G_AT_0)
     node.stop_plugin()
     await Kubelet(node).until_allocatable({})
@@ -110,7 +84,7 @@ async def test_a_pod_that_arrives_while_the_plugin_is_away_fails_for_good(
 
 
 async def test_a_pod_for_an_unknown_resource_runs_without_a_device_in_silence(
-    node: SimulatedNode, cluster: Cluster
+    node: GpuNode, cluster: Cluster
 ) -> None:
     await cluster.create("empty-handed", THREE_G)
     running = await cluster.running("empty-handed")
@@ -118,9 +92,7 @@ async def test_a_pod_for_an_unknown_resource_runs_without_a_device_in_silence(
     assert node.counters().admitted_without_device == 1
 
 
-async def test_a_missing_device_node_holds_a_container_back_until_it_is_made(
-    node: SimulatedNode, cluster: Cluster
-) -> None:
+async def test_a_missing_device_node_holds_a_container_back_until_it_is_made(node: GpuNode, cluster: Cluster) -> None:
     await with_slices(node, ONE_G_AT_0)
     (cap, *_) = sorted(node.root.glob("dev/nvidia-caps/nvidia-cap??*"))
     kept = cap.with_name("kept")
@@ -134,19 +106,21 @@ async def test_a_missing_device_node_holds_a_container_back_until_it_is_made(
 
 
 async def test_a_slice_destroyed_behind_the_plugins_back_shows_when_a_pod_starts_on_it(
-    node: SimulatedNode, cluster: Cluster
+    node: GpuNode, cluster: Cluster
 ) -> None:
     (uuid,) = await with_slices(node, ONE_G_AT_0)
     node.driver.reset_gpu(node.setup.gpus[0].uuid)
     await cluster.create("haunted", ONE_G)
-    held = await cluster.pod_when("haunted", lambda pod: waiting(pod).get("reason") == "CreateContainerError")
-    assert uuid in waiting(held)["message"]
-    assert node.counters().started_on_dead_device == 1
+    failed = await cluster.pod_when("haunted", lambda pod: phase(pod) == "Failed")
+    (status,) = failed["status"]["containerStatuses"]
+    assert (status["state"]["terminated"]["exitCode"], status["state"]["terminated"]["reason"]) == (128, "StartError")
+    assert f"{uuid}: unknown device" in status["state"]["terminated"]["message"]
+    assert device_ids(failed) == [uuid]
+    counts = node.counters()
+    assert (counts.started_on_dead_device, counts.started, counts.completed) == (1, 0, 0)
 
 
-async def test_a_forced_deletion_frees_the_device_while_the_process_lives_on(
-    node: SimulatedNode, cluster: Cluster
-) -> None:
+async def test_a_forced_deletion_frees_the_device_while_the_process_lives_on(node: GpuNode, cluster: Cluster) -> None:
     (uuid,) = await with_slices(node, ONE_G_AT_0)
     await cluster.create("forced", ONE_G, terminate_seconds="30")
     await cluster.running("forced")
@@ -158,7 +132,7 @@ async def test_a_forced_deletion_frees_the_device_while_the_process_lives_on(
     assert processes(node, uuid) == 2
 
 
-async def test_pods_survive_a_restart_of_the_kubelet(node: SimulatedNode, cluster: Cluster) -> None:
+async def test_pods_survive_a_restart_of_the_kubelet(node: GpuNode, cluster: Cluster) -> None:
     (uuid,) = await with_slices(node, ONE_G_AT_0)
     await cluster.create("survivor", ONE_G)
     before = await cluster.running("survivor")
@@ -170,7 +144,7 @@ async def test_pods_survive_a_restart_of_the_kubelet(node: SimulatedNode, cluste
     assert (processes(node, uuid), node.counters().started) == (1, 1)
 
 
-async def test_a_reboot_takes_slices_and_pods_and_gives_a_new_boot_id(node: SimulatedNode, cluster: Cluster) -> None:
+async def test_a_reboot_takes_slices_and_pods_and_gives_a_new_boot_id(node: GpuNode, cluster: Cluster) -> None:
     await with_slices(node, ONE_G_AT_0)
     await cluster.create("victim", ONE_G)
     await cluster.running("victim")
@@ -184,24 +158,27 @@ async def test_a_reboot_takes_slices_and_pods_and_gives_a_new_boot_id(node: Simu
     assert sorted(path.name for path in node.root.glob("dev/nvidia-caps/*")) == ["nvidia-cap1", "nvidia-cap2"]
 
 
-async def test_the_agent_finds_this_nodes_plugin_and_no_other_process(node: SimulatedNode, cluster: Cluster) -> None:
+async def test_the_agent_finds_this_nodes_plugin_and_no_other_process(node: GpuNode, cluster: Cluster) -> None:
     node.wait_for_plugin()
-    (process,) = [path for path in (node.root / "proc").iterdir() if path.name.isdigit()]
+    # Process 1 is not for what runs in it: the kubelet's network namespace is seen through it, where there is one.
+    (process,) = [path for path in (node.root / "proc").iterdir() if path.name.isdigit() and path.name != "1"]
     name = (process / "cmdline").read_bytes().split(b"\0")[0].rpartition(b"/")[2]
     assert name == b"nvidia-device-plugin"
 
 
-async def test_a_killed_plugin_comes_back_by_itself(node: SimulatedNode, cluster: Cluster) -> None:
+async def test_a_killed_plugin_comes_back_by_itself(node: GpuNode, cluster: Cluster) -> None:
     (uuid,) = await with_slices(node, ONE_G_AT_0)
     node.kill_plugin()
     await Kubelet(node).until_allocatable({})
     await Kubelet(node).until_allocatable({ONE_G: {uuid}})
 
 
+@pytest.mark.simulated_kubelet(reason="only the stand-in is slow for sure at the one moment that matters")
 async def test_a_slow_kubelet_is_left_broken_by_a_plain_sighup_until_it_restarts(
-    setup: NodeSetup, folder: Path, cluster: Cluster
+    start_node: StartNode, cluster: Cluster
 ) -> None:
-    with SimulatedNode(replace(setup, stream_end_delay=1.0), folder) as node:
+    with start_node(stream_end_delay=1.0) as node:
+        await cluster.ready()
         (uuid,) = await with_slices(node, ONE_G_AT_0)
         socket = node.root / "var/lib/kubelet/device-plugins/nvidia-mig-1g.10gb.sock"
         assert socket.exists()
@@ -222,10 +199,11 @@ async def test_a_slow_kubelet_is_left_broken_by_a_plain_sighup_until_it_restarts
         assert socket.exists()
 
 
+@pytest.mark.simulated_kubelet(reason="only the stand-in is slow for sure at the one moment that matters")
 async def test_a_slow_kubelet_stays_whole_when_the_plugin_is_held_until_it_noticed(
-    setup: NodeSetup, folder: Path
+    start_node: StartNode,
 ) -> None:
-    with SimulatedNode(replace(setup, stream_end_delay=0.3), folder) as node:
+    with start_node(stream_end_delay=0.3) as node:
         (uuid,) = await with_slices(node, ONE_G_AT_0)
         node.stop_plugin()
         await Kubelet(node).until_allocatable({})
@@ -233,7 +211,9 @@ async def test_a_slow_kubelet_stays_whole_when_the_plugin_is_held_until_it_notic
         await Kubelet(node).until_allocatable({ONE_G: {uuid}})
 
 
-async def test_a_folder_too_deep_for_sockets_is_refused_with_a_hint(setup: NodeSetup) -> None:
+async def test_a_folder_too_deep_for_sockets_is_refused_with_a_hint(
+    setup: NodeSetup, node_backend: NodeBackend
+) -> None:
     with pytest.raises(HarnessError) as caught:
-        SimulatedNode(setup, Path("/tmp") / ("x" * 90))
+        node_backend.make_node(setup, Path("/tmp") / ("x" * 90))
     assert "at most" in caught.value.hint

@@ -1,0 +1,1 @@
+"""Hostile input for everything that reads from outside: see docs/fuzzing.md."""
