@@ -3,7 +3,7 @@
     python -m tools.generate_protocol --write    write docs/reference/protocol.md
     python -m tools.generate_protocol --check    write nothing; exit 1 if the committed page is another one
 
-It explores every world of the catalogue: about half a minute.
+It explores every world of the catalogue: some twenty seconds.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ ASSUMED = """## What is assumed
 - Within the settling time of the fence (`FenceLimits.settle`) binds that were admitted before it are in the store,
   and the scheduler has heard of the taint. Where that is not so, it is as without the guard "settle before the list
   of pods".
+- What the kubelet counted before the device plugin's reload is in the Node's status when the counts are looked at
+  once more. Where it is not, see the end of this page's tables.
 - Every API server that can admit a bind is listed by the EndpointSlices of `default/kubernetes`. One that is not is
   as one that is not asked: see "prove the fence at every API server".
 - A kubelet that only a restart heals is restarted by an administrator, whom the agent asks. With the plugin held over

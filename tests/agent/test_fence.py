@@ -103,7 +103,7 @@ async def test_a_fence_that_somebody_removed_is_found_out(node: FakeNode, fence:
 async def test_a_refusal_because_of_an_earlier_fence_proves_nothing(node: FakeNode, fence: Fence) -> None:
     """That API server will hear of the earlier fence's end next, and let a binding through."""
     node.server_lags["https://two"] = 1
-    with pytest.raises(FenceLapsed, match="not live after .* at API server https://two"):
+    with pytest.raises(FenceLapsed, match=r"not live after .* at API server https://two"):
         await fence.raise_()
     node.server_lags.clear()
     await fence.raise_()

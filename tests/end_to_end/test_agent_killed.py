@@ -79,6 +79,7 @@ async def check_finished(bed: Bed, busy: Busy) -> None:
     bed.check_unharmed()
 
 
+@pytest.mark.simulated_kubelet(reason="a real kubelet gets the phases in turn, in one test")
 @pytest.mark.parametrize("phase", list(Phase), ids=str)
 async def test_a_change_cut_short_by_a_kill_is_finished_by_the_next_agent(phase: Phase, bed: Bed) -> None:
     busy = await arrange(bed)

@@ -19,7 +19,11 @@ from cdmo.model.cluster import carries_fence
 from cdmo.runtime.hostpaths import HostPaths
 from tests.end_to_end.bed import SOON, Bed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(180),
+    pytest.mark.simulated_kubelet(reason="it is between the agent and the driver alone"),
+]
 
 NODE = "gpu-3"
 LONG = 60.0  # seconds: two heartbeats, of one in ten seconds, on a busy machine

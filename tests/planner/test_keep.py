@@ -129,7 +129,7 @@ def test_a_slice_that_went_out_of_the_schedulers_reach_is_not_kept_for_anybody()
     sick = h100({"1g.10gb@0": "ml/x", "1g.10gb@1": IDLE})
     nodes = [node("gpu-1", [sick], out_of_reach={"1g.10gb": 1})]
     answer = planned(snapshot(nodes, [pod("train", "1g.10gb")], assignments=[was]))
-    assert places(answer, "train") [0].endswith(" create")
+    assert places(answer, "train")[0].endswith(" create")
 
 
 def test_nothing_is_kept_where_the_scheduler_would_not_reach_it() -> None:

@@ -60,6 +60,7 @@ _STEPS: Final[Mapping[str, Callable[[Rules, State], Iterator[Move]]]] = MappingP
         "publish.nothing": agent_after.publish_nothing,
         "publish.write": agent_after.publish,
         "unfence.verify": agent_after.verify,
+        "unfence.compare": agent_after.compare,
         "lower.label": agent_after.lower_label,
         "lower.probe": agent_after.lower_probe,
         "lower.taint": agent_after.lower_taint,

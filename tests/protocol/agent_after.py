@@ -126,8 +126,7 @@ def wait(rules: Rules, state: State) -> Iterator[Move]:
     agrees = node.link in good and node.listed == state.agent.memory.expected
     if agrees or Guard.LISTED not in guards:
         then = "publish.write" if {Guard.RELOAD_FIRST, Guard.PUBLISH} <= guards else "unfence.verify"
-        memory = state.agent.memory if then == "publish.write" else BLANK
-        yield Move("agent: reload.wait, all is as expected", True, to(state, then, memory))
+        yield Move("agent: reload.wait, all is as expected", True, to(state, then, state.agent.memory))
     hopeless = node.link == Link.SERVING and not agrees  # somebody made slices meanwhile
     yield from _stuck(rules, state, "agent: reload.wait, the plugin does not come back in time", surely=hopeless)
 
@@ -146,7 +145,8 @@ def publish(rules: Rules, state: State) -> Iterator[Move]:
     node, api = with_offer(state.node, state.api, count)
     then = "reload.hang_up" if reloads_now else "unfence.verify"
     published = state._replace(node=node, api=api)
-    yield Move(f"agent: publish.write, allocatable is {count}", True, to(published, then))
+    memory = state.agent.memory if known else BLANK
+    yield Move(f"agent: publish.write, allocatable is {count}", True, to(published, then, memory))
     yield from _still_fenced(rules, "agent: publish.write fails", state, published)
 
 
@@ -170,7 +170,23 @@ def _still_fenced(rules: Rules, text: str, *states: State) -> Iterator[Move]:
 def verify(rules: Rules, state: State) -> Iterator[Move]:
     """Tells of a fence that lapsed; it comes down either way."""
     harm = Harm.UNREPORTED if not state.api.label and Guard.VERIFY not in rules.guards else None
-    yield Move("agent: unfence.verify", True, to(state, first_of_lower(rules)), harm)
+    compares = {Guard.COMPARE, Guard.RELOAD_FIRST, Guard.RELOAD, Guard.PUBLISH} <= rules.guards
+    then = "unfence.compare" if compares else first_of_lower(rules)
+    yield Move("agent: unfence.verify", True, to(state, then, state.agent.memory if compares else BLANK), harm)
+
+
+def compare(rules: Rules, state: State) -> Iterator[Move]:
+    """Once more the counts, if a report that the kubelet had begun before came in after them.
+
+    ASSUMED: what the kubelet had counted before the reload has arrived by now.
+    """
+    node, count = state.node, state.agent.memory.expected.bit_count()
+    if node.report <= count + 1 or rules.world.reports_outlast:
+        after, api = with_offer(node, state.api, count)
+        text = "agent: unfence.compare" + (f", sets allocatable to {count} again" if node.offered != count else "")
+        compared = state._replace(node=after, api=api)
+        yield Move(text, True, to(compared, first_of_lower(rules)))
+        yield from _still_fenced(rules, "agent: unfence.compare fails", state, compared)
 
 
 def lower_label(rules: Rules, state: State) -> Iterator[Move]:

@@ -39,8 +39,12 @@ CLAIMS: Final = (
         Rules(World(pods=2, servers=1, slow_start=True, init_only=True)),
     ),
     Claim(
-        "1 pod that starts slowly, 1 API server; a kubelet that forgets its pods when it restarts",
-        Rules(World(pods=1, servers=1, slow_start=True, forgetful=True)),
+        "1 pod, 1 API server; a kubelet that forgets its pods when it restarts",
+        Rules(World(pods=1, servers=1, forgetful=True)),
+    ),
+    Claim(
+        "1 pod, 1 API server; a kubelet whose reports of its devices are late",
+        Rules(World(pods=1, servers=1, slow_status=True, force_deletes=False, late_hold=False)),
     ),
     Claim(
         "1 pod, 1 API server; slices made beside CDMO, the node itself without faults",
@@ -104,6 +108,7 @@ CASES: Final = (
     Case(Guard.PUBLISH, Harm.FAILED),
     Case(Guard.RELOAD_FIRST, Harm.FAILED),
     Case(Guard.VERIFY, Harm.UNREPORTED, replace(BARE, meddler=True)),
+    Case(Guard.COMPARE, Harm.FAILED, replace(BARE, slow_status=True)),
     Case(Guard.LABEL_FIRST, Harm.REFUSED),
     Case(Guard.PROBE_GONE, Harm.REFUSED),
     Case(Guard.BEHIND_KUBELET, Harm.FAILED, replace(BARE, made_by_hand=True)),
@@ -124,7 +129,7 @@ class Risk:
 RISKS: Final = (
     Risk(
         "the kubelet's report of its devices is under way for longer than the fence stands",
-        replace(BARE, slow_status=True),
+        replace(BARE, slow_status=True, reports_outlast=True),
         Harm.FAILED,
     ),
     Risk(

@@ -107,11 +107,12 @@ class Recorder:
         if name == "probe":
             raised = "fence.probe" if self._phase is Phase.FENCE else "unfence.verify"
             return "lower.probe" if self._lowers else raised
-        if name == "node":
-            return _READS_NODE.get(self._phase, "")
-        if name == "set_capacity":
-            return "publish.nothing" if self.trace[-1] in ("reload.hang_up", "publish.nothing") else "publish.write"
-        return _STEPS[name]
+        if name not in ("node", "set_capacity"):
+            return _STEPS[name]
+        if self._phase is Phase.PUBLISH:
+            absent = self.trace[-1] in ("reload.hang_up", "publish.nothing")
+            return "publish.nothing" if absent else "publish.write"
+        return _USES_NODE.get(self._phase, "")
 
     def _driver_called(self, name: str) -> None:
         if name in ("create", "destroy"):
@@ -176,4 +177,8 @@ _STEPS: Mapping[str, str] = {
     "get": "",
 }
 _READS_DRIVER: Mapping[Phase | None, str] = {Phase.QUIET: "quiet.driver", Phase.RELOAD: "reload.hang_up"}
-_READS_NODE: Mapping[Phase | None, str] = {Phase.FENCE: "fence.label", Phase.JOURNAL: "journal.mark"}
+_USES_NODE: Mapping[Phase | None, str] = {
+    Phase.FENCE: "fence.label",
+    Phase.JOURNAL: "journal.mark",
+    Phase.UNFENCE: "unfence.compare",
+}

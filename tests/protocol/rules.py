@@ -43,6 +43,7 @@ class Guard(StrEnum):
     PUBLISH = "publish the counts before unfencing"
     RELOAD_FIRST = "reload before publishing"
     VERIFY = "verify the fence before lowering it"
+    COMPARE = "look at the counts once more before unfencing"
     LABEL_FIRST = "remove the label before the taint"
     PROBE_GONE = "prove that the fence is gone before the taint is"
     BEHIND_KUBELET = "never publish ahead of the kubelet"
@@ -79,6 +80,7 @@ WHERE: Mapping[Guard, str] = MappingProxyType(
         Guard.PUBLISH: "src/cdmo/agent/change.py: self.publish(offer)",
         Guard.RELOAD_FIRST: "src/cdmo/agent/change.py: Phase.PUBLISH",
         Guard.VERIFY: "src/cdmo/agent/fence.py: verify",
+        Guard.COMPARE: "src/cdmo/agent/change.py: shown_by",
         Guard.LABEL_FIRST: "src/cdmo/agent/fence.py: lower",
         Guard.PROBE_GONE: "src/cdmo/agent/fence.py: _allows",
         Guard.BEHIND_KUBELET: "src/cdmo/agent/capacity.py: disagreement",
@@ -110,6 +112,7 @@ class World:
     behind: int = 1  # changes of the label that an API server may not have heard of
     forgetful: bool = False  # a kubelet that was restarted shows no pod for a while
     slow_status: bool = False  # the kubelet writes a count long after it was taken
+    reports_outlast: bool = False  # and so long after that the fence is down again
     slow_start: bool = False  # a pod holds its device for a while before it has a process
     init_only: bool = False  # pods whose init containers alone ask for a slice
     made_by_hand: bool = False  # somebody makes slices beside CDMO

@@ -131,7 +131,7 @@ class Memory(NamedTuple):
     hidden: bool = False  # a running pod has a device that it does not show
     waiting: bool = False  # a bound pod shows no device yet
     plan: Plan = Plan()
-    expected: int = 0  # slices that the driver had when the plugin was asked to look again
+    expected: int = 0  # slices that the driver had when the plugin was asked to look again; 0 without a plugin
     failed: bool = False  # the fence did not come down everywhere
 
 

@@ -1,13 +1,14 @@
 """Keeping binds off this node while it changes: taint and label, proved by a dry-run Binding.
 
 The taint keeps the scheduler from trying (a refused bind puts a pod on the scheduler's error back-off, which no
-event shortens); the label makes the API server refuse what was already on its way. The label is the fence. The taint
-is also what tells the scheduler of the new counts in time: they are on the same object, so when it hears that the taint
-is gone it has heard of them. Order: taint, label, proof; and back: proof that it held, label, proof that it is gone, taint.
+event shortens); the label makes the API server refuse what was already on its way. The label is the fence. The
+taint is also what tells the scheduler of the new counts in time: both are on the same object, so when it hears that
+the taint is gone it has heard of them. Order: taint, label, proof; and back: proof that it held, label, proof that
+it is gone, taint.
 
-The label has two values. `true`: nothing has been touched, and the controller may lift the fence of an agent that is
-silent for long. `changing`: kubelet and hardware may disagree, pods bound now could be lost, and only the node's agent
-can tell when that is over.
+The label has two values. `true`: nothing has been touched, and the controller may lift the fence of an agent that
+is silent for long. `changing`: kubelet and hardware may disagree, pods bound now could be lost, and only the node's
+agent can tell when that is over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from cdmo.kube.port import FenceApi
 from cdmo.model.cluster import carries_fence
 from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from cdmo.runtime.clock import Clock
-
 
 _Probe = Callable[[str], Awaitable[bool]]  # asked with an API server's URL
 

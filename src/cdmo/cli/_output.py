@@ -17,6 +17,9 @@ from rich.text import Text
 from cdmo.errors import CdmoError
 from cdmo.text import printable
 
+# Letters, signs and the line breaks and blanks of the layout are not odd; the rest can only stand within strings.
+_ODD = re.compile(r"[^\n\x20-\x7e]")
+
 
 class Output(StrEnum):
     """The forms of an answer."""
@@ -29,19 +32,6 @@ def print_json(value: Any) -> None:
     """One JSON document on stdout. What no terminal should get stands in it as JSON's own escapes."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     sys.stdout.write(_ODD.sub(_escaped, text) + "\n")
-
-
-# Letters, signs and the line breaks and blanks of the layout are not odd; the rest can only stand within strings.
-_ODD = re.compile(r"[^\n\x20-\x7e]")
-
-
-def _escaped(found: re.Match[str]) -> str:
-    sign = found[0]
-    if sign.isprintable():
-        return sign
-    return "".join(
-        f"\\u{unit:04x}" for unit in struct.unpack("<2H" if ord(sign) > 0xFFFF else "<H", sign.encode("utf-16-le"))
-    )
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int = 100) -> None:
@@ -66,3 +56,12 @@ def print_error(error: CdmoError) -> None:
     sys.stderr.write(f"error: {error}\n")
     if error.hint:
         sys.stderr.write(f"hint: {error.hint}\n")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    sign = found[0]
+    if sign.isprintable():
+        return sign
+    return "".join(
+        f"\\u{unit:04x}" for unit in struct.unpack("<2H" if ord(sign) > 0xFFFF else "<H", sign.encode("utf-16-le"))
+    )

@@ -1,9 +1,9 @@
 """Fences that nobody will lower any more: the node's agent has been silent for long.
 
-Only the agent can lower its fence knowing what it does; while it lives, however slow, it is left to it. A fence whose
-agent is gone would keep the node from work for ever, so after `silent_seconds` it is lifted here, if the agent had not
-come to the point where it touches something. From there on kubelet and hardware may disagree, and a pod that is bound
-would be lost: that fence stays until the agent is back, and the Node's Events say so.
+Only the agent can lower its fence knowing what it does; while it lives, however slow, it is left to it. A fence
+whose agent is gone would keep the node from work for ever, so after `silent_seconds` it is lifted here, if the agent
+had not come to the point where it touches something. From there on kubelet and hardware may disagree, and a pod that
+is bound would be lost: that fence stays until the agent is back, and the Node's Events say so.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class StaleFences:
             self._sink.emit(events.fence_stands(node, self._settings.silent_seconds))
             return
         try:
-            # Over exactly this value, the taint with it: an agent that wakes up now either finds its fence gone, or has
-            # made it its own, and then it stays.
+            # Over exactly this value, the taint with it: an agent that wakes up now either finds its fence gone, or
+            # has made it its own, and then it stays.
             if not await self._api.take_off(node.name, FENCE_LABEL, value, REPARTITIONING_TAINT):
                 return
         except ClusterError as error:

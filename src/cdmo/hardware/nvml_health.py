@@ -69,9 +69,7 @@ def _recovery_action(gpu: Handle) -> int | None:
     return int(values[0].value.uiVal)
 
 
-def _asked(
-    call: Callable[Arguments, Answer], *arguments: Arguments.args, **named: Arguments.kwargs
-) -> Answer | None:
+def _asked(call: Callable[Arguments, Answer], *arguments: Arguments.args, **named: Arguments.kwargs) -> Answer | None:
     """The answer, or None when there is none to be had."""
     try:
         return call(*arguments, **named)

@@ -10,9 +10,10 @@ from cdmo.model.gpu import DeviceState
 from cdmo_harness.clearml.errors import SubmissionRefused
 from cdmo_harness.clearml.glue import Submission
 from cdmo_harness.demo.evidence import BusySlice, Evidence, PodOutcome, WaveEvidence
-from cdmo_harness.demo.stage import Stage, check_processes, to_the_end
+from cdmo_harness.demo.stage import Stage, check_processes
 from cdmo_harness.demo.waves import FIRST, PLAIN_NAMESPACE, RECUT, WHOLE_GPUS, Task, Wave
 from cdmo_harness.observer import PodSight, pod_manifest
+from cdmo_harness.threads import to_the_end
 
 # Seconds. A pod needs about half of one; a machine with other work may take much longer.
 _RUNNING_LIMIT = 60.0

@@ -14,6 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -57,6 +58,7 @@ class Load:
         self._doomed: set[str] = set()  # of these, the ones to be deleted by force
         self._failed: Counter[str] = Counter()
         self._submitted = self._succeeded = self._forced = self._direct = self._turned_away = 0
+        self._numbers = count(1)
         self._closed = False
 
     async def run(self, repartitions: int, *, limit: float) -> Tally:
@@ -122,9 +124,8 @@ class Load:
 
     async def _submit(self, profile: str, *, doomed: bool = False, node: str = "") -> str | None:
         """A pod's key; None where its binding was refused, which only one with a node's name can see."""
-        self._submitted += 1
         manifest = pod_manifest(
-            f"load-{self._submitted}",
+            f"load-{next(self._numbers)}",
             {f"{MIG_RESOURCE_PREFIX}{profile}": 1},
             run_seconds=round(self._random.uniform(*self._settings.run_seconds), 2),
             spec={"nodeName": node} if node else None,
@@ -134,8 +135,8 @@ class Load:
         except ControlPlaneError as error:
             if not node or "cdmo-fence" not in str(error):
                 raise
-            self._submitted -= 1
             return None
+        self._submitted += 1
         self._open.add(key)
         if doomed:
             self._doomed.add(key)
