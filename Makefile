@@ -10,7 +10,7 @@ CRD := deploy/crds/mignodes.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test e2e chaos fuzz check check-lint check-types check-imports check-generated check-files \
-	bench crd requirements clean
+	bench bench-real crd requirements clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ check-files: setup ## File sizes, the changelog's version, nothing of one machin
 
 bench: setup ## Run the benchmarks against their recorded bounds
 	@$(RUN)/python -m pytest benchmarks $(ARGS)
+
+bench-real: setup ## Benchmarks on a real kubelet; Linux, root (ARGS="-k load", see benchmarks/README.md)
+	@$(RUN)/python -m pytest benchmarks/real_kubelet $(ARGS)
 
 crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables, table of rights
 	@$(RUN)/python -m cdmo.api.schema --write $(CRD)

@@ -28,7 +28,10 @@ class Claim:
 
 
 CLAIMS: Final = (
-    Claim("2 slices, 3 pods, 2 API servers, every fault that a cluster has", Rules(World())),
+    Claim(
+        "2 slices, 3 pods, 2 API servers; crashes, lost calls, dying plugins, kubelet restarts, forced deletions",
+        Rules(World()),
+    ),
     Claim("1 pod; API servers up to three changes of the fence behind", Rules(World(pods=1, behind=3))),
     Claim(
         "1 pod; an agent that stands still anywhere for so long that the controller lifts its fence",

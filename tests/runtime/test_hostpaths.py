@@ -76,3 +76,9 @@ def test_files_that_are_too_long_or_not_text_are_refused(tmp_path: Path) -> None
 def test_a_path_of_thousands_of_names_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="longer than 1024 names"):
         resolve_inside(tmp_path, "a/" * 30_000)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "//etc/passwd", "///etc/passwd", "link", "//link"])
+def test_no_number_of_slashes_leads_out_of_the_root(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("//etc/passwd")
+    assert resolve_inside(tmp_path, path) == tmp_path / "etc/passwd"

@@ -82,7 +82,7 @@ def resolve_inside(root: Path, path: str | PurePosixPath) -> Path:
     not lead a privileged process out of the tree it was told to look at. Raises OSError on a loop and for a path that
     is too long.
     """
-    pending = [part for part in reversed(PurePosixPath(path).parts) if part != "/"]
+    pending = _names(PurePosixPath(path))
     found: list[str] = []
     links = 0
     while pending:
@@ -102,5 +102,11 @@ def resolve_inside(root: Path, path: str | PurePosixPath) -> Path:
         target = here.readlink()
         if target.is_absolute():
             found = []
-        pending.extend(each for each in reversed(target.parts) if each != "/")
+        pending.extend(_names(PurePosixPath(target)))
     return root.joinpath(*found)
+
+
+def _names(path: PurePosixPath) -> list[str]:
+    """Its names, the last one first. The root's own is left out, which can be "//" as well: joined to another path
+    either would begin anew at the real root."""
+    return [each for each in reversed(path.parts) if each.strip("/")]
