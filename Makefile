@@ -68,6 +68,7 @@ crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables,
 	@$(RUN)/python tools/generate_protobuf.py
 	@$(RUN)/python tools/generate_cards.py
 	@$(RUN)/python -m tools.generate_access --write
+	@$(RUN)/python -m tools.generate_protocol --write
 
 requirements: ## Pin the dependencies again (ARGS=--upgrade for newer ones); needs a package registry
 	@$(PYTHON) tools/pin_requirements.py $(ARGS)

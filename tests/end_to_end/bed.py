@@ -239,9 +239,9 @@ class Bed:
             await self._remove_node(name)
 
     async def _remove_node(self, name: str) -> None:
-        """In the order of a node that is taken out: its pods, its agent, its objects."""
+        """In the order of a node that is taken out: its pods, those that may come to it, its agent, its objects."""
         view = self.view
-        await self.end(*(key for key in view.pods.keys() - view.gone if view.pods[key].info.node_name == name))
+        await self.end(*(key for key in view.pods.keys() - view.gone if view.pods[key].info.node_name in (name, "")))
         if name in self.cluster.agents:
             await asyncio.to_thread(self.cluster.stop_agent, name)
         await asyncio.to_thread(self.cluster.nodes.pop(name).stop)

@@ -42,7 +42,9 @@ def test_quantities_count_as_the_scheduler_counts_them(resource: str, text: str,
     assert amount(resource, text) == count
 
 
-@pytest.mark.parametrize("text", ["", "Gi", ".", "1KI", "1 Gi", "0x10", "1e", "1e999", "1GiB", "--1", "9" * 99, "٣", "1٣m"])
+@pytest.mark.parametrize(
+    "text", ["", "Gi", ".", "1KI", "1 Gi", "0x10", "1e", "1e999", "1GiB", "--1", "9" * 99, "٣", "1٣m"]
+)
 def test_what_is_no_quantity_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"quantity|exponent"):
         quantity(text)

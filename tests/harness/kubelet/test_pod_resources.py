@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 from cdmo_harness.kubelet.devices import Device
-from cdmo_harness.kubelet.pod_resources import PodResourcesService, RateLimit
+from cdmo_harness.kubelet.pod_resources import PodResourcesService, RateLimit, SlowedDown
 from cdmo_harness.kubelet.pods import Pod
 
 from cdmo.kubelet._pb import podresources_pb2 as api
@@ -116,3 +117,26 @@ async def test_the_rate_limit_fills_up_again_with_time() -> None:
     assert [limit.allow() for _ in range(3)] == [True, True, False]
     now[0] += 60
     assert [limit.allow() for _ in range(11)] == [True] * 10 + [False]
+
+
+async def test_a_call_waits_as_long_as_the_file_says_at_that_moment(tmp_path: Path) -> None:
+    delay = tmp_path / "delay"
+    waited = asyncio.Event()
+
+    async def handler(details: Any) -> Any:
+        waited.set()
+        return details
+
+    slowed = SlowedDown(delay)
+    assert await slowed.intercept_service(handler, "at once") == "at once"
+
+    waited.clear()
+    delay.write_text("600")
+    call = asyncio.create_task(slowed.intercept_service(handler, "late"))
+    done, _ = await asyncio.wait({call}, timeout=0.1)
+    assert not done
+    assert not waited.is_set()
+    call.cancel()
+
+    delay.write_text("")  # as it is for a moment while somebody writes it
+    assert await slowed.intercept_service(handler, "at once") == "at once"

@@ -34,6 +34,8 @@ async def pods_end(stage: Stage, load: Load, limit: float) -> list[Violation]:
     found = []
     for key in sorted(stage.open):
         pod = stage.view.pods.get(key)
+        if key not in stage.open or (pod is not None and pod.phase in ("Succeeded", "Failed")):
+            continue  # it ended while others were asked about
         said = "never seen" if pod is None else f"{pod.phase} {pod.reason} {pod.message}".strip()
         why = await asyncio.to_thread(_last_word, api, key)
         found.append(Violation("pod forgotten", f"{key}: {said}; {why}"))
