@@ -153,7 +153,8 @@ async def reload_stand(cluster: LocalCluster) -> AsyncIterator[ReloadStand]:
     )
     control = cluster.control_plane
     async with ClusterView(control.admin_kubeconfig, control.api) as view, pods, plugin:
-        await asyncio.to_thread(node.cut, *SLICES)
+        if not any(gpu.slices for gpu in node.driver.snapshot()):  # they stay for the next part
+            await asyncio.to_thread(node.cut, *SLICES)
         stand = ReloadStand(node, view, plugin, pods)
         await plugin.reload(stand.expected(), frozenset())
         yield stand

@@ -48,7 +48,7 @@ def record(part: Part, tally: Tally) -> None:
     part.figure("pods given no slice", tally.without_slice)
     part.figure("fenced, median", tally.fenced, "s", of=statistics.median)
     part.figure("fenced, worst", tally.fenced, "s", of=max)
-    part.figure("changes that failed", sum(tally.changes_failed.values()))
+    part.figure("changes not applied (the guard refused)", sum(tally.changes_failed.values()))
     part.note("failedPods", tally.failed)
     part.note("failedChanges", tally.changes_failed)
     part.note("nodes", NODES)

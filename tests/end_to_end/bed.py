@@ -20,6 +20,7 @@ from cdmo_harness.observer import ClusterView, PodSight, pod_manifest
 from cdmo.api.v1alpha1 import Condition, MigNode
 from cdmo.model.cluster import carries_fence
 from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE, is_mig_resource
+from tests.harness.kubelet.cluster import Kubelet
 
 LABELLED = {PARTITIONING_LABEL: PARTITIONING_VALUE}
 UNLABELLED = {PARTITIONING_LABEL: None}
@@ -56,12 +57,14 @@ class Bed:
         return await self.view.submit(pod_manifest(name, asks, run_seconds=run_seconds, spec=spec))
 
     async def running(self, key: str, *, limit: float = SOON) -> PodSight:
-        """The pod, once it runs and its devices are reported."""
+        """The pod, once it runs, with its devices."""
         pods = self.view.pods
-        await self.view.wait(
-            f"{key} runs", lambda: pods[key].phase == "Running" and bool(pods[key].devices), limit=limit
-        )
-        return pods[key]
+        await self.view.wait(f"{key} runs", lambda: pods[key].phase == "Running", limit=limit)
+        pod = pods[key]
+        if not pod.devices:  # before 1.36 a pod's status does not name them
+            listed = await Kubelet(self.cluster.nodes[pod.info.node_name]).listed()
+            pod.devices = tuple(listed[pod.info.key.name])
+        return pod
 
     async def end(self, *keys: str) -> None:
         """Delete pods and wait until they are gone."""

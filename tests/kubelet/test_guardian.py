@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from cdmo.kubelet.guardian import LONGEST_HOLD, Guardian, GuardianGone
+from cdmo.kubelet.hold import PluginHold
+from cdmo.kubelet.processes import HostProcess
+from cdmo.kubelet.sockets import PluginSockets
 from tests.kubelet.plugins import ONE_SOCKET, NodeFolder, Program
 
 AGENT = Path(__file__).with_name("holding_agent.py")
@@ -108,3 +111,21 @@ def test_a_dead_guardian_says_so(guardian: Guardian, pidfd: int) -> None:
     guardian.start()
     guardian.hold(pidfd)
     guardian.release()
+
+
+def test_a_held_plugin_that_goes_on_for_a_moment_is_held_again(
+    node: NodeFolder, plugin: Program, guardian: Guardian, pidfd: int
+) -> None:
+    sockets = PluginSockets(node.sockets)
+    # To this hold all of its sockets are somebody else's: there is a gap.
+    hold = PluginHold(HostProcess(plugin.pid, pidfd), sockets, sockets.all(), guardian)
+    policy = os.sched_getscheduler(0), os.sched_getparam(0)
+    assert hold.stop()
+    plugin.wait_for_state("T")
+    assert hold.let_go(0.002)
+    plugin.wait_for("continued")
+    plugin.wait_for_state("T")
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == policy, "only for the moment it is ahead of others"
+    hold.end()
+    assert not hold.let_go(0.002), "after the end nothing is stopped any more"
+    assert plugin.state() != "T"

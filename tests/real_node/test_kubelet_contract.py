@@ -48,7 +48,8 @@ async def test_a_pod_that_ended_by_itself_frees_its_slice_although_its_object_st
     assert await Kubelet(node).listed() == {}
     assert processes(node, uuid) == 0
     await cluster.create("next", ONE_G)
-    assert device_ids(await cluster.running("next")) == [uuid]
+    await cluster.running("next")
+    assert await Kubelet(node).held("next") == [uuid]
 
 
 async def test_a_pod_that_is_told_to_end_is_listed_with_its_slice_until_its_process_has_ended(
@@ -94,12 +95,21 @@ async def test_get_shows_what_list_shows_and_does_not_know_a_pod_that_is_gone(
     assert await Kubelet(node).get("there") == {"main": [uuid]} == (await Kubelet(node).listed_containers())["there"]
     await cluster.delete("there")
     await cluster.gone("there")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await Kubelet(node).get("there")
-    assert (caught.value.code(), caught.value.details()) == (
+    error = await Kubelet(node).until_unknown("there")
+    assert (error.code(), error.details()) == (
         grpc.StatusCode.UNKNOWN,
         "pod there in namespace default not found",
     )
+
+
+async def test_a_pods_status_names_its_slices_from_1_36_on(
+    node: GpuNode, cluster: Cluster, node_backend: NodeBackend
+) -> None:
+    (uuid,) = await with_slices(node, ONE_G_AT_0)
+    await cluster.create("told", ONE_G)
+    running = await cluster.running("told")
+    assert device_ids(running) == ([uuid] if node_backend.minor >= 36 else [])
+    assert await Kubelet(node).held("told") == [uuid]
 
 
 async def test_more_calls_than_the_socket_takes_are_refused_at_once(node: GpuNode) -> None:
@@ -139,7 +149,8 @@ async def test_a_pod_bound_while_nothing_is_offered_runs_if_its_slice_is_there(
     await cluster.advertises(ONE_G, 1)
     await cluster.offer(ONE_G, 0)
     await cluster.create("on-its-way", ONE_G)
-    assert device_ids(await cluster.running("on-its-way")) == [uuid]
+    await cluster.running("on-its-way")
+    assert await Kubelet(node).held("on-its-way") == [uuid]
 
 
 async def test_a_slice_offered_before_the_plugin_registered_it_kills_the_pod_that_comes_for_it(
@@ -182,7 +193,8 @@ async def test_a_second_registration_on_a_connected_socket_breaks_a_kubelet_of_1
     node.restart_kubelet()
     await Kubelet(node).until_allocatable({ONE_G: {uuid}})
     await cluster.create("served", ONE_G)
-    assert device_ids(await cluster.running("served")) == [uuid]
+    await cluster.running("served")
+    assert await Kubelet(node).held("served") == [uuid]
 
 
 def sandbox_only(pod: Document) -> bool:

@@ -221,10 +221,9 @@ class NvidiaDevicePlugin:
             limit = BLIND_HOLD_SECONDS if connections is None else HOLD_SECONDS if ended else 0.0
             if limit and await self._none_listed(served, limit):
                 return
-            if not ended:
-                hold.go_on()
-                await self._clock.sleep(LET_GO_SECONDS)
-            if self._clock.monotonic() >= deadline or not hold.stop():
+            late = self._clock.monotonic() >= deadline
+            held = not late and (hold.stop() if ended else await asyncio.to_thread(hold.let_go, LET_GO_SECONDS))
+            if not held:
                 logger.warning("the device plugin goes on, but the kubelet still lists it", resources=sorted(served))
                 return
 

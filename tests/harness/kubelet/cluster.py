@@ -187,6 +187,20 @@ class Kubelet:
             request = api_messages.GetPodResourcesRequest(pod_name=pod, pod_namespace="default")
             return _devices((await stub.Get(request)).pod_resources)
 
+    async def held(self, pod: str) -> list[str]:
+        """Device ids of one pod."""
+        return [each for ids in (await self.get(pod)).values() for each in ids]
+
+    async def until_unknown(self, pod: str) -> grpc.aio.AioRpcError:
+        """What Get answers as soon as the kubelet has heard that the pod is gone."""
+        async with asyncio.timeout(LIMIT):
+            while True:
+                try:
+                    await self.get(pod)
+                except grpc.aio.AioRpcError as error:
+                    return error
+                await asyncio.sleep(0.03)
+
     async def until_listed(self, expected: Mapping[str, list[str]]) -> None:
         """Return when exactly these pods are listed: a kubelet that just started knows its devices first."""
         async with asyncio.timeout(LIMIT):
