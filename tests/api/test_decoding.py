@@ -33,3 +33,10 @@ def test_what_cannot_be_read_is_one_sort_of_failure(raw: bytes, why: str) -> Non
         decode(raw)
     with pytest.raises(msgspec.MsgspecError, match=why):
         decode(msgspec.Raw(raw))
+
+
+def test_a_bus_id_has_no_line_break_behind_it() -> None:
+    spec = '{"spec": {"gpus": [{"pciBusId": "00000000:10:00.0%s"}]}}'
+    assert decode((spec % "").encode()).spec.gpus
+    with pytest.raises(msgspec.ValidationError):
+        decode((spec % "\\n").encode())

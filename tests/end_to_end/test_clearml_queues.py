@@ -78,7 +78,8 @@ async def test_a_task_of_each_queue_runs_on_a_slice_cut_for_it_and_the_slice_sho
 def holder(bed: Bed, node: str, uuid: str) -> str:
     """The pod that a MigNode's status names for a slice, as "namespace/name"; empty for none."""
     devices = [each for gpu in bed.view.mignodes[node].status.gpus for each in gpu.devices]
-    pod = next(each.pod for each in devices if each.uuid == uuid)
+    # The pod may run before the agent has reported its slice.
+    pod = next((each.pod for each in devices if each.uuid == uuid), None)
     return f"{pod.namespace}/{pod.name}" if pod else ""
 
 

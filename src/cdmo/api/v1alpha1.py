@@ -15,6 +15,7 @@ PciBusId = Annotated[
     str,
     Meta(
         pattern=r"^[0-9A-F]{8}:[0-9A-F]{2}:[0-9A-F]{2}\.[0-7]$",
+        max_length=16,  # Python's `$` also matches before a line break at the end
         description="PCI bus id as NVML prints it, for example 00000000:10:00.0",
     ),
 ]

@@ -34,8 +34,8 @@ class Tally:
     @property
     def harmed(self) -> int:
         """Pods that came to harm, and destroys that would have harmed one."""
-        rejected_or_broken = max(self.refused, sum(self.failed.values()))
-        return rejected_or_broken + self.without_slice + self.dead + self.destroys_in_use
+        # A pod on a slice that was gone ends Failed too: nobody is counted twice.
+        return max(self.refused + self.dead, sum(self.failed.values())) + self.without_slice + self.destroys_in_use
 
 
 def common_form(text: str) -> str:
