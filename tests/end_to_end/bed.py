@@ -62,8 +62,8 @@ class Bed:
         await self.view.wait(f"{key} runs", lambda: pods[key].phase == "Running", limit=limit)
         pod = pods[key]
         if not pod.devices:  # before 1.36 a pod's status does not name them
-            listed = await Kubelet(self.cluster.nodes[pod.info.node_name]).listed()
-            pod.devices = tuple(listed[pod.info.key.name])
+            kubelet = Kubelet(self.cluster.nodes[pod.info.node_name])
+            pod.devices = tuple(await kubelet.held(pod.info.key.name))
         return pod
 
     async def end(self, *keys: str) -> None:

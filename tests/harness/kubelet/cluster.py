@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import grpc
 import grpc.aio
 from cdmo_harness.gpu_node import POD_RESOURCES_SOCKET, GpuNode
 from cdmo_harness.kubelet.api import STRATEGIC_MERGE, Api, ApiRefused
@@ -188,8 +189,15 @@ class Kubelet:
             return _devices((await stub.Get(request)).pod_resources)
 
     async def held(self, pod: str) -> list[str]:
-        """Device ids of one pod."""
-        return [each for ids in (await self.get(pod)).values() for each in ids]
+        """Device ids of one pod; waits while the socket has had too many calls, from whomever."""
+        async with asyncio.timeout(LIMIT):
+            while True:
+                try:
+                    return [each for ids in (await self.get(pod)).values() for each in ids]
+                except grpc.aio.AioRpcError as error:
+                    if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+                        raise
+                await asyncio.sleep(0.03)
 
     async def until_unknown(self, pod: str) -> grpc.aio.AioRpcError:
         """What Get answers as soon as the kubelet has heard that the pod is gone."""
