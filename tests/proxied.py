@@ -16,7 +16,7 @@ from cdmo_harness.errors import ControlPlaneError
 
 from cdmo.kube.connect import Connection, ConnectSettings, connect
 
-LIMIT_S = 15.0
+LIMIT_S = 45.0
 SEED = 20261124
 ACCOUNT = "proxied"
 _PROXIES = itertools.count(1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cdmo_harness.binaries import cache_root
 from cdmo_harness.driver import DriverCounters, SliceSnapshot
-from cdmo_harness.errors import ControlPlaneError
+from cdmo_harness.errors import ControlPlaneError, NoSuchObject
 from cdmo_harness.gpu_node import GpuNode, NodeSetup
 from cdmo_harness.local_cluster import DEMO_NODES, LocalCluster, NodeSpec
 from cdmo_harness.nvml_build import build_library
@@ -67,9 +67,13 @@ class Bed:
         return pod
 
     async def end(self, *keys: str) -> None:
-        """Delete pods and wait until they are gone."""
-        await asyncio.gather(*(self.view.delete(key) for key in keys))
+        """Delete pods and wait until they are gone; those that just went by themselves are fine."""
+        await asyncio.gather(*map(self._delete, keys))
         await self.view.wait(f"{keys} are gone", lambda: self.view.gone.issuperset(keys), limit=SOON)
+
+    async def _delete(self, key: str) -> None:
+        with suppress(NoSuchObject):
+            await self.view.delete(key)
 
     async def lay_out(self, node: str, *layouts: Sequence[tuple[int, int]]) -> None:
         """Have the agent cut these layouts, one a GPU, of (profile id, first slot); no pod may be waiting."""

@@ -45,3 +45,7 @@ class NotReadyInTime(HarnessError):
 
 class ControlPlaneError(HarnessError):
     """The local API server refused, or did not answer, what the harness asked for."""
+
+
+class NoSuchObject(ControlPlaneError):
+    """The local API server does not have what was asked for."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx2
 
-from cdmo_harness.errors import ControlPlaneError
+from cdmo_harness.errors import ControlPlaneError, NoSuchObject
 
 # Seconds for one answer; the server is on this machine.
 _ANSWER_LIMIT = 10.0
@@ -81,7 +81,8 @@ class LocalApi:
         if not response.is_success:
             # A Status object says in `message` what is wrong; other bodies are shown as they are.
             status = _object(response)
-            raise ControlPlaneError(
+            failure = NoSuchObject if response.status_code == httpx2.codes.NOT_FOUND else ControlPlaneError
+            raise failure(
                 f"the local API server refused {method} {path} ({response.status_code}): "
                 f"{status.get('message', response.text[:300])}"
             )

@@ -27,7 +27,6 @@ from cdmo.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-_CALL_S = 3.0  # limit of one request, seconds: several must fit into renew_s
 _MOST_TRANSITIONS = 2**31 - 1  # the API server refuses more
 _LOOKS = 4  # of a standby at the Lease, in the time between two renewals
 _AFTER_S = 0.01  # seconds after a Lease has run out that a standby takes it: timers may fire a moment early
