@@ -210,7 +210,8 @@ def test_a_lost_gpu_has_a_problem_and_the_others_are_unharmed(make_host: MakeHos
     host.lose()
     lost, well = host.gpus.read().gpus
     assert "lost" in lost.problem
-    assert replace(lost, problem="") == known, "what was last seen on it: pods hold it"
+    assert (lost.lost, well.lost) == (True, False)
+    assert replace(lost, problem="", lost=False) == known, "what was last seen on it: pods hold it"
     assert (well.problem, well.instances) == ("", (kept,))
     with pytest.raises(HardwareError):
         host.gpus.create(host.bus(0), THREE_RIGHT)

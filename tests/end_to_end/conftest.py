@@ -16,6 +16,8 @@ import pytest
 from cdmo_harness.binaries import Binaries
 from cdmo_harness.local_cluster import DEMO_NODES, LocalCluster, NodeSpec
 from cdmo_harness.observer import ClusterView
+from cdmo_harness.plugin_program import PLUGIN
+from cdmo_harness.processes import tail
 
 from tests.end_to_end.bed import Bed
 from tests.node_backends import NodeBackend
@@ -95,4 +97,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if bed is not None:
             for process in (*bed.cluster.agents.values(), *bed.cluster.controllers):
                 report.sections.append((f"{process.name}, running: {process.running}", process.tail(_LOG_LINES)))
+            # By their files: a node of one test only is gone by now.
+            for log in sorted(bed.cluster.control_plane.directory.glob(f"*/{PLUGIN}.log")):
+                report.sections.append((f"{PLUGIN} of {log.parent.name}", tail(log, _LOG_LINES)))
     return report

@@ -13,8 +13,18 @@ from tests.end_to_end.bed import LABELLED, SOON, Bed, Where
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
 
-async def cut_by_hand(node: GpuNode, *slices: Where) -> None:
-    """As an administrator does it before CDMO comes: nvidia-smi, then the device plugin is told."""
+async def cut_by_hand(bed: Bed, node: GpuNode, *slices: Where) -> None:
+    """As an administrator does it before CDMO comes: nvidia-smi, then the device plugin is told.
+
+    Not in the plugin's first look: it would register the slices twice in a row, which a kubelet 1.37 can answer with
+    "already connected" for good.
+    """
+    name, whole = node.setup.name, len(node.driver.snapshot())
+    await bed.view.wait(
+        f"the plugin of {name} has looked once",
+        lambda: bed.view.nodes[name].allocatable.get("nvidia.com/gpu") == whole,
+        limit=SOON,
+    )
     await asyncio.to_thread(node.cut, *slices)
     await asyncio.to_thread(node.reload_plugin)
 
@@ -34,7 +44,7 @@ async def hand_over(bed: Bed, name: str) -> dict[Where, SliceSnapshot]:
 
 async def test_slices_cut_before_cdmo_came_are_reported_kept_and_given_to_pods_as_they_are(bed: Bed) -> None:
     async with bed.extra_node("gpu-a", "H100-SXM5-80GB", "H100-SXM5-80GB") as node:
-        await cut_by_hand(node, (0, 9, 4), (0, 19, 0), (1, 0, 0))
+        await cut_by_hand(bed, node, (0, 9, 4), (0, 19, 0), (1, 0, 0))
         there = await hand_over(bed, "gpu-a")
         assert there.keys() == {(0, 9, 4), (0, 19, 0), (1, 0, 0)}
         assert bed.slices("gpu-a") == there
@@ -51,7 +61,7 @@ async def test_slices_cut_before_cdmo_came_are_reported_kept_and_given_to_pods_a
 
 async def test_an_adopted_slice_in_use_stays_when_the_gpu_is_cut_further(bed: Bed) -> None:
     async with bed.extra_node("gpu-b", "H100-SXM5-80GB") as node:
-        await cut_by_hand(node, (0, 14, 2))
+        await cut_by_hand(bed, node, (0, 14, 2))
         node.driver.add_process(next(iter(bed.slices("gpu-b").values())).uuid, 4_000_000)
         there = await hand_over(bed, "gpu-b")
 
@@ -89,7 +99,7 @@ async def test_a_slice_cut_by_hand_while_cdmo_runs_is_adopted_and_served_after_o
 async def test_a_node_that_is_labelled_before_its_agent_starts_loses_nothing_to_pods_that_wait(bed: Bed) -> None:
     """The pod that waits wants all of the GPU on which a slice is in use: the agent's first look comes first."""
     async with bed.extra_node("gpu-d", "H100-SXM5-80GB") as node:
-        await cut_by_hand(node, (0, 19, 3))
+        await cut_by_hand(bed, node, (0, 19, 3))
         holder = await bed.running(await bed.submit("holder", "1g.10gb", node="gpu-d"))
         before = bed.slice_of(holder)
         await bed.submit("big", "7g.80gb", node="gpu-d")

@@ -251,6 +251,7 @@ def _reading(gpu: FakeGpu) -> GpuReading:
         instances=tuple(sorted(instances, key=lambda each: each.placement.start)),
         processes=() if on else gpu.users(gpu.uuid),
         problem="the GPU is lost" if gpu.lost else "",
+        lost=gpu.lost,
         health=GpuHealth(
             ecc_uncorrectable=None if on else gpu.ecc,
             remap_pending=None if instances else gpu.remap_pending,

@@ -28,9 +28,9 @@ from cdmo.hardware.nvml_values import (
     blank_reading,
     bounded,
     bus_id_of,
+    failed,
     mode_of,
     placement_of,
-    problem_of,
     profile_of,
 )
 from cdmo.hardware.port import ComputeInstance, DriverReading, GpuInstance, GpuReading
@@ -261,7 +261,7 @@ def _gpu(answers: Any) -> GpuReading | None:
     try:
         return replace(reading, instances=_instances(answers))
     except HardwareError as error:
-        return replace(reading, problem=problem_of(error))
+        return failed(reading, error)
 
 
 def _instances(answers: Any) -> tuple[GpuInstance, ...]:

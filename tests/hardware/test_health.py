@@ -117,6 +117,18 @@ def test_a_gpu_error_stands_until_the_gpu_was_reset() -> None:
     assert look(later, memory=after)[0].trouble == ""
 
 
+def test_a_gpu_that_was_lost_and_answers_was_reset_whatever_its_energy() -> None:
+    _, after = look(WELL, xid(79), xid(94, instance=3))
+    silent = replace(WELL, problem="it does not answer", instances=())
+    gpu, after = look(silent, memory=after)
+    assert "XID 79" in look(WELL, memory=after)[0].trouble, "one that only did not answer was not"
+    gpu, after = look(replace(silent, problem="it is lost", lost=True), memory=after)
+    gpu, after = look(silent, memory=after)
+    gpu, after = look(replace(WELL, health=GpuHealth(energy=501)), memory=after)
+    assert (gpu.trouble, faults(gpu)) == ("", ["", ""])
+    assert "XID 95" in look(WELL, xid(95, sequence=9), memory=after)[0].trouble
+
+
 def test_without_a_counter_of_energy_only_a_reboot_is_known_to_be_a_reset() -> None:
     silent = replace(WELL, health=GpuHealth())
     _, after = look(silent, xid(95))

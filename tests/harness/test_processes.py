@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,14 @@ def ends(pid: int) -> bool:
         os.close(pidfd)
 
 
+def until_stopped(pid: int) -> None:
+    """Wait until a process stands still (state T of proc(5))."""
+    limit = time.monotonic() + LIMIT
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < limit, f"process {pid} does not stop"
+        os.sched_yield()
+
+
 def test_output_goes_to_the_log_and_the_exit_status_is_known(start: Start) -> None:
     process = start("echo to stdout; echo to stderr >&2; exit 7")
 
@@ -110,7 +119,7 @@ def test_a_paused_program_can_be_stopped_politely(start: Start, fifo: Path) -> N
     process = start('trap "exit 3" TERM; echo ready > $FIFO; while :; do sleep 0.05; done')
     assert fifo.read_text() == "ready\n"
     process.pause()
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    until_stopped(process.pid)
     assert process.running
 
     process.stop(grace=LIMIT)
@@ -122,7 +131,7 @@ def test_a_resumed_program_goes_on(start: Start, fifo: Path) -> None:
     process = start("echo ready > $FIFO; read line < $FIFO; exit 5")
     assert fifo.read_text() == "ready\n"
     process.pause()
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    until_stopped(process.pid)
     process.resume()
     fifo.write_text("go on\n")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pynvml
 import pytest
@@ -102,6 +103,22 @@ def test_a_hung_call_returns_only_when_it_is_released(nvml: SimulatedDriver) -> 
     nvml.release(entry)
     caller.join(WAIT_LIMIT)
     assert (nvml.hung_calls(entry), answers) == (0, [[0, 0]])
+
+
+def test_a_caller_killed_in_a_hung_call_is_not_in_the_count_of_the_next_time(driver: SimulatedDriver) -> None:
+    entry = "nvmlInitWithFlags"
+    driver.hang(entry)
+    command = [sys.executable, "-m", "cdmo_harness.cutting", str(driver.library), "0"]
+    with subprocess.Popen(command, env={**os.environ, **driver.environment()}) as caller:
+        limit = time.monotonic() + WAIT_LIMIT
+        while driver.hung_calls(entry) == 0 and time.monotonic() < limit:
+            with suppress(subprocess.TimeoutExpired):
+                caller.wait(0.01)
+        caller.kill()
+    assert driver.hung_calls(entry) == 1, "the count says who came, not who lives"
+    driver.release(entry)
+    driver.hang(entry)
+    assert driver.hung_calls(entry) == 0
 
 
 def test_processes_are_listed_on_their_slice_and_on_its_gpu(nvml: SimulatedDriver) -> None:

@@ -201,7 +201,7 @@ class SimulatedDriver:
         self._check(self._functions.nvmlSimSetHung(self._handle, entry.encode(), 0), f"releasing {entry}")
 
     def hung_calls(self, entry: str) -> int:
-        """How many calls hang in `entry` now."""
+        """How many calls came into `entry` since it was hung and have not gone on."""
         count = ctypes.c_uint()
         code = self._functions.nvmlSimHungCalls(self._handle, entry.encode(), ctypes.byref(count))
         self._check(code, f"counting the calls that hang in {entry}")

@@ -346,6 +346,7 @@ class GpuNode(ABC):
     def _make_host(self) -> None:
         for folder in (LIBRARY_FOLDER, PLUGIN_FOLDER, "var/lib/kubelet/pod-resources", "dev", "proc"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
+        self._library.unlink(missing_ok=True)  # a node of this name before: written over, its mapping would crash us
         shutil.copy2(self.setup.library, self._library)
         state = self.folder / "driver.state"
         self._driver = SimulatedDriver.create(self._library, state, self.root, gpus=self.setup.gpus)

@@ -54,7 +54,8 @@ int nvmlSimAddGpu(nvmlSimHandle *handle, const char *card, const char *pci_bus_i
 
 /* Faults of one entry point, by its exported name ("nvmlDeviceCreateGpuInstanceWithPlacement").
  * Latency is slept in the calling process, outside the lock. `nth` 1 is the next call; 0 takes it back.
- * A hung entry point blocks its callers until it is released; nvmlSimHungCalls says how many wait in it. */
+ * A hung entry point blocks its callers until it is released; nvmlSimHungCalls says how many came into it
+ * since it was hung and have not gone on. */
 int nvmlSimSetLatency(nvmlSimHandle *handle, const char *entry, unsigned microseconds);
 int nvmlSimFailNth(nvmlSimHandle *handle, const char *entry, unsigned nth, int code);
 int nvmlSimSetHung(nvmlSimHandle *handle, const char *entry, unsigned hung);

@@ -56,6 +56,7 @@ static void sleep_microseconds(unsigned microseconds)
  * kept by its place, since the state may be mapped anew while nothing is locked. */
 static nvmlReturn_t wait_until_released(Call *call, ptrdiff_t place)
 {
+    uint32_t turn = call->state->faults[place].hung_turn;
     call->state->faults[place].waiting++;
     while (call->state->faults[place].hung) {
         uint32_t seen = __atomic_load_n(&call->state->fault_sequence, __ATOMIC_SEQ_CST);
@@ -67,7 +68,8 @@ static nvmlReturn_t wait_until_released(Call *call, ptrdiff_t place)
         if (answer != NVML_SUCCESS)
             return answer;
     }
-    call->state->faults[place].waiting--;
+    if (call->state->faults[place].hung_turn == turn)
+        call->state->faults[place].waiting--;
     return NVML_SUCCESS;
 }
 

@@ -95,6 +95,10 @@ static nvmlReturn_t set_hung(State *state, const char *entry, unsigned hung)
     Fault *fault;
     nvmlReturn_t answer = fault_for(state, entry, &fault);
     if (answer == NVML_SUCCESS) {
+        if (hung != 0 && !fault->hung) {
+            fault->hung_turn++;
+            fault->waiting = 0;
+        }
         fault->hung = hung != 0;
         announce_change(&state->fault_sequence);
     }

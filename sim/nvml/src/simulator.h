@@ -24,7 +24,7 @@ enum {
     MAX_ENTRY_NAME = 64,
     MAX_PATH = 1024,
     STATE_MAGIC = 0x4d534d4e, /* "NMSM" */
-    STATE_VERSION = 2,
+    STATE_VERSION = 3,
 };
 
 typedef enum { AMPERE = 7, ADA = 8, HOPPER = 9, BLACKWELL = 10 } Architecture; /* NVML's numbers */
@@ -86,6 +86,7 @@ typedef struct {
 typedef struct {
     char entry[MAX_ENTRY_NAME]; /* empty: a free place */
     uint32_t latency_us, fail_in, fail_code, hung, waiting;
+    uint32_t hung_turn; /* counts how often it was hung: callers killed while they waited are not in the next count */
 } Fault;
 
 typedef struct {

@@ -10,7 +10,7 @@ errors and remapped rows while there are slices, and an XID is told once.
     a lost GPU, one whose driver asks for a reset: not remembered, the driver says it at every look
 
 A reboot is a reset, told by the boot id. So is a counter of energy that was higher before ("since the driver was last
-reloaded", nvml.h): nothing else turns it back.
+reloaded", nvml.h): nothing else turns it back. And so is that a GPU answers that had been lost.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class GpuMemory(Struct, frozen=True):
     xids: Annotated[tuple[Number, ...], Meta(max_length=MOST_XIDS)] = ()
     slices: Annotated[tuple[SliceFault, ...], Meta(max_length=64)] = ()
     energy: Number | None = None  # when it last said it
+    lost: bool = False
 
 
 class Memory(Struct, frozen=True):
@@ -103,9 +104,11 @@ def judge(reading: DriverReading, events: Iterable[XidEvent], memory: Memory) ->
 def _recalled(gpu: GpuReading, before: GpuMemory) -> GpuMemory:
     """What is still true of what was known, with what the driver says now."""
     if gpu.problem:
-        return before  # it says nothing, or nothing that can be relied on
+        # It says nothing, or nothing that can be relied on.
+        return msgspec.structs.replace(before, lost=before.lost or gpu.lost)
     health = gpu.health
-    was_reset = before.energy is not None and health.energy is not None and health.energy < before.energy
+    turned_back = before.energy is not None and health.energy is not None and health.energy < before.energy
+    was_reset = before.lost or turned_back
     there = {(each.id, each.placement.profile_id, each.placement.start, each.device_uuid) for each in gpu.instances}
     return GpuMemory(
         ecc=_latest(health.ecc_uncorrectable, before.ecc and not was_reset),

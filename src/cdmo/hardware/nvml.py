@@ -26,7 +26,7 @@ from cdmo import errors
 from cdmo.errors import HardwareError
 from cdmo.hardware import library, nvml_codes
 from cdmo.hardware.nvml_health import health_of
-from cdmo.hardware.nvml_values import blank_reading, bounded, bus_id_of, mode_of, placement_of, problem_of, profile_of
+from cdmo.hardware.nvml_values import blank_reading, bounded, bus_id_of, failed, mode_of, placement_of, profile_of
 from cdmo.hardware.port import ComputeInstance, DriverReading, GpuInstance, GpuReading
 from cdmo.model.gpu import MigMode, Placement
 from cdmo.model.profile import GpuModel, Profile
@@ -190,7 +190,7 @@ class NvmlGpus:
             if remembered is None:
                 logger.error("a GPU does not answer and was never seen before", index=index, error=str(error))
                 return None
-            return replace(remembered, problem=problem_of(error))
+            return failed(remembered, error)
         for stage in (_with_board, _with_model, _with_instances, _with_processes, _with_health):
             try:
                 with _translated(f"reading GPU {bus}"):
@@ -198,7 +198,7 @@ class NvmlGpus:
             except (errors.LibraryMismatch, errors.DriverUnavailable):
                 raise
             except HardwareError as error:
-                return replace(reading, problem=problem_of(error))
+                return failed(reading, error)
         self._last[index] = reading
         return reading
 

@@ -97,11 +97,15 @@ def profile_of(info: ProfileInfo, places: list[tuple[int, int]]) -> Profile | No
 def blank_reading(pci_bus_id: str, uuid: str, remembered: GpuReading | None) -> GpuReading:
     """A reading to be filled in, with what this same GPU said before: what it does not say now stays as it was."""
     if remembered is not None and remembered.uuid == uuid:
-        return replace(remembered, pci_bus_id=pci_bus_id, problem="")
+        return replace(remembered, pci_bus_id=pci_bus_id, problem="", lost=False)
     model = GpuModel("unknown", 0, ())
     return GpuReading(pci_bus_id, uuid, -1, 0, False, MigMode.UNSUPPORTED, model)
 
 
-def problem_of(error: HardwareError) -> str:
-    """The sentence for a reading's `problem`, with what to do about it where a person must act."""
-    return f"{error}; {error.hint}" if isinstance(error, GpuLost | ResetNeeded) else str(error)
+def failed(reading: GpuReading, error: HardwareError) -> GpuReading:
+    """The reading of a GPU that stopped answering: what is wrong, with what to do about it where a person must act.
+
+    NVIDIA's kernel module never takes back that a GPU is lost or must be reset: it forgets it with the reset.
+    """
+    lost = isinstance(error, GpuLost | ResetNeeded)
+    return replace(reading, problem=f"{error}; {error.hint}" if lost else str(error), lost=lost)

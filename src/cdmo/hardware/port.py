@@ -75,6 +75,7 @@ class GpuReading:
     instances: tuple[GpuInstance, ...] = ()  # ascending by start
     processes: tuple[int, ...] = ()  # on the whole GPU, while MIG is off
     problem: str = ""  # one sentence when the GPU answered only in part (lost, reset needed): leave it alone
+    lost: bool = False  # the problem is one that only a reset ends, so that a GPU without it was reset meanwhile
     health: GpuHealth = GpuHealth()
     faults: tuple[str, ...] = ()  # why it is out of use although it answers, and what to do about it
 
