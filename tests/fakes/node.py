@@ -83,10 +83,11 @@ class FakeNode:
         self._called("node")
         return self.info
 
-    async def set_taint(self, name: str, key: str, effect: str) -> None:
+    async def set_taint(self, name: str, key: str, effect: str) -> NodeInfo:
         self._called("set_taint")
         rest = tuple(each for each in self.info.taints if each.key != key)
         self.info = replace(self.info, taints=(*rest, Taint(key, "", effect)))
+        return self.info
 
     async def remove_taint(self, name: str, key: str) -> None:
         self._called("remove_taint")

@@ -158,6 +158,46 @@ async def test_every_write_names_the_version_it_was_made_from(tmp_path: Path) ->
     assert len(set(versions)) == 5
 
 
+async def test_writes_in_a_row_are_made_from_the_answer_before(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        node = await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        assert node.taints[1] == Taint(REPARTITIONING_TAINT, "", "NoSchedule")
+        await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
+        assert await api.swap_label("n1", FENCE_LABEL, FENCE_VALUE, "changing", beside=REPARTITIONING_TAINT)
+        await api.set_capacity("n1", {"nvidia.com/mig-1g.10gb": 7}, {"nvidia.com/mig-1g.10gb": 7})
+        assert (len(server.asked("get")), len(server.asked("patch"))) == (1, 4)
+
+
+async def test_an_answer_that_is_out_of_date_costs_a_reading_and_nothing_of_what_others_wrote(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        await api.set_labels("n1", {"a": "1"})
+        server.store.apply("api/v1/nodes/n1", node_json("n1", taints=[OTHERS, {**OTHERS, "key": "second"}]))
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        assert [one["key"] for one in taints(server)] == ["team", "second", REPARTITIONING_TAINT]
+        assert "a" not in (await api.node("n1")).labels
+
+
+async def test_that_there_is_nothing_to_do_is_believed_of_no_answer_but_a_fresh_reading(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
+        server.store.apply("api/v1/nodes/n1", node_json("n1"))  # somebody takes it off
+        await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
+        assert (await api.node("n1")).labels[FENCE_LABEL] == FENCE_VALUE
+        server.store.apply("api/v1/nodes/n1", node_json("n1"))
+        assert not await api.swap_label("n1", FENCE_LABEL, FENCE_VALUE, "changing", beside=REPARTITIONING_TAINT)
+
+
+async def test_an_answer_of_long_ago_is_not_tried(tmp_path: Path) -> None:
+    async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
+        server.store.apply("api/v1/nodes/n1", node_json("n1"))
+        clock = HastyClock()
+        api = KubeFence(connection, clock, lambda: 0.5)
+        for number in range(2):
+            await api.set_labels("n1", {"a": str(number)})
+            await clock.sleep(60.0)
+        assert (len(server.asked("get")), len(server.asked("patch"))) == (2, 2)
+
+
 async def test_a_label_that_is_as_it_should_be_is_not_written(tmp_path: Path) -> None:
     async with fence(tmp_path) as (server, api):
         await api.set_labels("n1", {FENCE_LABEL: None})

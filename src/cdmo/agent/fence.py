@@ -54,11 +54,11 @@ class Fence:
     async def raise_(self) -> None:
         """Put the fence up and return when every API server refuses bindings. Raises FenceLapsed if none comes
         about in time: the caller must lower what is there and must not change anything."""
-        self._servers, _ = await asyncio.gather(
+        self._servers, node = await asyncio.gather(
             self._api.api_servers(), self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule")
         )
-        # One that an interrupted change left says more than a fresh one, and stays as it is.
-        node = await self._api.node(self._node)
+        # One that an interrupted change left says more than a fresh one, and stays as it is. After the taint's write
+        # no other that an earlier agent had begun can still be carried out: they name older versions of the Node.
         self.inherited = node.labels.get(FENCE_LABEL) == FENCE_CHANGING
         value = FENCE_CHANGING if self.inherited else FENCE_VALUE
         since = await self._api.set_labels(self._node, {FENCE_LABEL: value})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,6 +26,8 @@ from cdmo.runtime.clock import Clock
 log = structlog.get_logger(__name__)
 
 _TRIES = 8  # of one write: others (kubelet, node lifecycle controller) write the same object
+# Seconds for which what was last seen of a Node is worth a try: its kubelet writes it every 10.
+_FRESH_SECONDS = 5.0
 _PAGE = "500"
 _LIST_TRIES = 3
 
@@ -71,38 +75,50 @@ _decode_node = decoder(_GuardedNode)
 _decode_slice = decoder(_EndpointSlice)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A Node as it was last seen here."""
+
+    node: _GuardedNode
+    name: str
+    at: float  # by the clock: monotonic
+
+
 class KubeFence:
-    """All that a change to a node needs of the API server (see `cdmo.kube.port.FenceApi`)."""
+    """All that a change to a node needs of the API server (see `cdmo.kube.port.FenceApi`).
+
+    A change writes its Node several times in a row. Each write names the version it was made from, so it may be made
+    from the last answer: the API server refuses it if that is no longer how the Node is, and only then is it read.
+    """
 
     def __init__(self, connection: Connection, clock: Clock, random: Callable[[], float]) -> None:
         self._connection = connection
         self._clock = clock
         self._random = random
+        self._known: _Known | None = None
 
     async def node(self, name: str) -> NodeInfo:
         """The Node as the API server has it now (a quorum read)."""
         ask = Ask("get", NODE, name)
         body = await self._connection.call(ask)
-        try:
-            return node_info(body)
-        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-            raise _unreadable(error, ask) from error
+        self._seen(name, body, ask)
+        return _node_info(body, ask)
 
-    async def set_taint(self, name: str, key: str, effect: str) -> None:
-        """Put the taint on the Node, once; other taints stay as they are."""
+    async def set_taint(self, name: str, key: str, effect: str) -> NodeInfo:
+        """Put the taint on the Node, once; other taints stay as they are. Returns the Node that has it."""
 
         def add(taints: list[_Taint]) -> list[_Taint]:
             if any(one.get("key") == key and one.get("effect") == effect for one in taints):
                 return taints
             return [*taints, {"key": key, "effect": effect}]
 
-        await self._change_taints(name, add)
+        return _node_info(await self._change_taints(name, add), Ask("patch", NODE, name))
 
     async def remove_taint(self, name: str, key: str) -> None:
         """Take every taint with this key off the Node; fine when there is none."""
         await self._change_taints(name, lambda taints: [one for one in taints if one.get("key") != key])
 
-    async def _change_taints(self, name: str, change: Callable[[list[_Taint]], list[_Taint]]) -> None:
+    async def _change_taints(self, name: str, change: Callable[[list[_Taint]], list[_Taint]]) -> bytes:
         """For the API the list of taints is one atomic value: it is written whole."""
 
         def merge(node: _GuardedNode) -> dict[str, Any] | None:
@@ -110,36 +126,57 @@ class KubeFence:
             wanted = change(taints)
             return {"spec": {"taints": wanted}} if wanted != taints else None
 
-        await self._merge(Ask("patch", NODE, name), merge)
+        return await self._merge(Ask("patch", NODE, name), merge)
 
-    async def _merge(self, ask: Ask, merge: Callable[[_GuardedNode], dict[str, Any] | None]) -> int:
-        """Read the Node, make a change from what it is now, write it for that version alone; None: nothing to do.
-        Returns the version of the Node that is as wanted.
+    async def _merge(self, ask: Ask, merge: Callable[[_GuardedNode], dict[str, Any] | None]) -> bytes:
+        """Make a change from what the Node is now, write it for that version alone; None: nothing to do, which is
+        believed of no Node but one just read. Returns the Node that is as wanted, as the API server has it.
 
         A write that names no version could be carried out late, after its sender gave up waiting for the answer and
         went on: it would then undo what came since (a fence that falls in the middle of the next change).
         """
+        known = self._fresh(ask.name)
+        if known is not None and (change := merge(known)) is not None:
+            with suppress(Conflict):
+                return await self._write(ask, change, known)
         for attempt in range(1, _TRIES + 1):
-            node = await self._read(ask.name)
+            body, node = await self._read(ask.name)
             change = merge(node)
             if change is None:
-                return _number(node.metadata.resource_version)
-            metadata = {**change.get("metadata", {}), "resourceVersion": node.metadata.resource_version}
-            body = msgspec.json.encode({**change, "metadata": metadata})
+                return body
             try:
-                written = await self._connection.call(ask, body=body, content_type=MERGE_PATCH)
+                return await self._write(ask, change, node)
             except Conflict:
                 if attempt == _TRIES:
                     raise
                 await self._clock.sleep(0.01 * 2**attempt * self._random())
-            else:
-                return _number(_guarded(written, ask).metadata.resource_version)
         raise AssertionError("unreachable")
 
-    async def _read(self, name: str) -> _GuardedNode:
-        """The parts of the Node that are written here, each with all its fields."""
+    async def _write(self, ask: Ask, change: dict[str, Any], node: _GuardedNode) -> bytes:
+        """Raises Conflict when the Node is no longer the one that the change was made from."""
+        self._known = None  # until there is an answer nobody knows
+        metadata = {**change.get("metadata", {}), "resourceVersion": node.metadata.resource_version}
+        body = msgspec.json.encode({**change, "metadata": metadata})
+        written = await self._connection.call(ask, body=body, content_type=MERGE_PATCH)
+        self._seen(ask.name, written, ask)
+        return written
+
+    async def _read(self, name: str) -> tuple[bytes, _GuardedNode]:
+        """The Node, and the parts of it that are written here, each with all its fields."""
         ask = Ask("get", NODE, name)
-        return _guarded(await self._connection.call(ask), ask)
+        body = await self._connection.call(ask)
+        return body, self._seen(name, body, ask)
+
+    def _seen(self, name: str, body: bytes, ask: Ask) -> _GuardedNode:
+        node = _guarded(body, ask)
+        self._known = _Known(node, name, self._clock.monotonic())
+        return node
+
+    def _fresh(self, name: str) -> _GuardedNode | None:
+        known = self._known
+        if known is None or known.name != name or self._clock.monotonic() - known.at > _FRESH_SECONDS:
+            return None
+        return known.node
 
     async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
         """Merge labels into the Node's; None removes one. Returns a version of the Node that has them so."""
@@ -149,7 +186,8 @@ class KubeFence:
             changes = any(has.get(label) != value for label, value in labels.items())
             return {"metadata": {"labels": dict(labels)}} if changes else None
 
-        return await self._merge(Ask("patch", NODE, name), merge)
+        ask = Ask("patch", NODE, name)
+        return _number(_guarded(await self._merge(ask, merge), ask).metadata.resource_version)
 
     async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
         """Give the label another value if it has this one and the taint `beside` is there, in one step; returns
@@ -272,6 +310,13 @@ def _labels_of(node: _GuardedNode) -> dict[str, str]:
 
 def _taints_of(node: _GuardedNode) -> list[_Taint]:
     return (node.spec.taints if node.spec else None) or []
+
+
+def _node_info(body: bytes, ask: Ask) -> NodeInfo:
+    try:
+        return node_info(body)
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        raise _unreadable(error, ask) from error
 
 
 def _guarded(body: bytes, ask: Ask) -> _GuardedNode:

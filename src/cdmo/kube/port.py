@@ -61,8 +61,9 @@ class FenceApi(Protocol):
         """The Node as the API server has it now (a quorum read)."""
         ...
 
-    async def set_taint(self, name: str, key: str, effect: str) -> None:
-        """Put the taint on the Node, once. The list of taints is atomic: whole-list write with resourceVersion."""
+    async def set_taint(self, name: str, key: str, effect: str) -> NodeInfo:
+        """Put the taint on the Node, once; returns the Node that has it. The list of taints is atomic: whole-list
+        write with resourceVersion."""
         ...
 
     async def remove_taint(self, name: str, key: str) -> None:
