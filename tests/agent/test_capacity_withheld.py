@@ -52,15 +52,15 @@ async def test_withholding_is_a_lower_count_without_fence_change_or_reload(bench
 
 async def test_a_count_that_is_right_is_not_written_again(bench: AgentBench) -> None:
     await withholding(bench)
-    written = bench.node.calls.count("set_capacity")
+    written = bench.node.calls.count("set_mig_capacity")
     await bench.round()
     await bench.round()
-    assert bench.node.calls.count("set_capacity") == written
+    assert bench.node.calls.count("set_mig_capacity") == written
 
 
 async def test_what_the_kubelets_status_period_set_back_is_lowered_again(bench: AgentBench) -> None:
     await withholding(bench)
-    await bench.node.set_capacity(NAME, {ONE: 3}, {ONE: 3})
+    await bench.node.set_mig_capacity(NAME, {ONE: 3}, {ONE: 3})
     await bench.round()
     assert (bench.node.info.capacity[ONE], offered(bench)) == (3, 0)
 
@@ -102,7 +102,7 @@ async def test_without_the_label_the_real_count_is_put_back_once_and_then_left_a
     bench.label()
     await bench.round()
     assert offered(bench) == 3
-    await bench.node.set_capacity(NAME, {ONE: 3}, {ONE: 1})  # somebody else's business from now on
+    await bench.node.set_mig_capacity(NAME, {ONE: 3}, {ONE: 1})  # somebody else's business from now on
     await bench.round()
     assert offered(bench) == 1
 
@@ -110,7 +110,7 @@ async def test_without_the_label_the_real_count_is_put_back_once_and_then_left_a
 async def test_a_count_that_could_not_be_put_back_when_the_label_went_is_put_back_later(bench: AgentBench) -> None:
     await withholding(bench)
     bench.label()
-    bench.node.fails["set_capacity"] = [ClusterUnavailable("no answer")]
+    bench.node.fails["set_mig_capacity"] = [ClusterUnavailable("no answer")]
     with pytest.raises(ClusterUnavailable):
         await bench.round()
     await bench.round()
@@ -140,7 +140,7 @@ async def test_a_withheld_slice_outside_the_layout_is_a_bad_spec_and_withholds_n
 
 async def test_a_new_agent_goes_on_withholding(bench: AgentBench) -> None:
     await withholding(bench)
-    await bench.node.set_capacity(NAME, {ONE: 3}, {ONE: 3})
+    await bench.node.set_mig_capacity(NAME, {ONE: 3}, {ONE: 3})
     bench.new_agent()
     await bench.round()
     assert offered(bench) == 0

@@ -49,19 +49,19 @@ async def test_the_taint_goes_up_before_the_fence_and_comes_down_after_it(rig: R
 async def test_capacity_is_published_after_the_kubelet_lists_the_devices_and_inside_the_fence(rig: Rig) -> None:
     await run(rig, THREE_LOW)
     calls = rig.node.calls
-    assert calls.index("reload") < calls.index("set_capacity") < calls.index("unfence")
+    assert calls.index("reload") < calls.index("set_mig_capacity") < calls.index("unfence")
 
 
 async def test_a_report_of_the_kubelet_that_comes_late_is_put_right_before_the_fence_falls(rig: Rig) -> None:
     def kubelet_reports(call: str) -> None:
-        if call == "probe" and "set_capacity" in rig.node.calls and rig.node.calls.count("set_capacity") == 1:
+        if call == "probe" and "set_mig_capacity" in rig.node.calls and rig.node.calls.count("set_mig_capacity") == 1:
             stale = {**rig.node.info.allocatable, THREE: 7}
             rig.node.info = replace(rig.node.info, allocatable=stale)
 
     rig.node.on_call = kubelet_reports
     outcome = await run(rig, THREE_LOW, THREE_HIGH)
     assert outcome.result is Result.APPLIED
-    assert rig.node.calls.count("set_capacity") == 2
+    assert rig.node.calls.count("set_mig_capacity") == 2
     assert rig.node.info.allocatable[THREE] == 2
 
 
@@ -194,7 +194,7 @@ async def test_a_fence_that_does_not_rise_stops_everything(rig: Rig) -> None:
 
 async def test_a_fence_that_lapsed_is_reported(rig: Rig) -> None:
     def tear_down(call: str) -> None:
-        if call == "set_capacity":
+        if call == "set_mig_capacity":
             labels = {key: value for key, value in rig.node.info.labels.items() if key != FENCE_LABEL}
             rig.node.info = rig.node.info.__class__(rig.node.name, labels=labels)
 

@@ -123,7 +123,7 @@ async def test_before_the_journal_a_phase_that_takes_too_long_is_given_up_and_un
 
 
 @pytest.mark.parametrize(
-    ("phase", "call"), [(Phase.RELOAD, "reload"), (Phase.PUBLISH, "set_capacity"), (Phase.UNFENCE, "unfence")]
+    ("phase", "call"), [(Phase.RELOAD, "reload"), (Phase.PUBLISH, "set_mig_capacity"), (Phase.UNFENCE, "unfence")]
 )
 async def test_after_the_journal_a_phase_that_takes_too_long_keeps_fence_and_journal(
     phase: Phase, call: str, rig: Rig
@@ -158,7 +158,7 @@ METHODS = {
     "pods_on": "pods_on",
     "swap_label": "swap_label",
     "reload": "reload",
-    "set_capacity": "set_capacity",
+    "set_mig_capacity": "set_mig_capacity",
     "unfence": "set_labels",
 }
 

@@ -211,16 +211,16 @@ async def test_counts_the_kubelet_set_back_are_written_again_once_it_lists_the_d
     await seen(bench)
     bench.want(THREE_LOW)
     await bench.round()
-    await bench.node.set_capacity(NAME, {THREE: 1}, {THREE: 0})
+    await bench.node.set_mig_capacity(NAME, {THREE: 1}, {THREE: 0})
     listed, bench.node.listed = bench.node.listed, {}
     await bench.round()
     assert bench.node.info.allocatable[THREE] == 0
     bench.node.listed = listed
     await bench.round()
     assert bench.node.info.allocatable[THREE] == 1
-    written = bench.node.calls.count("set_capacity")
+    written = bench.node.calls.count("set_mig_capacity")
     await bench.round()
-    assert bench.node.calls.count("set_capacity") == written
+    assert bench.node.calls.count("set_mig_capacity") == written
 
 
 async def test_a_kubelet_that_falls_silent_in_the_middle_of_a_round_ends_no_loop(bench: AgentBench) -> None:

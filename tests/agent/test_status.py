@@ -108,7 +108,7 @@ async def test_a_change_that_is_stuck_is_told_once_with_phase_and_time(bench: Ag
     assert (event.involved.kind, event.warning) == ("Node", True)
     condition = bench.condition("Repartitioning")
     assert (condition.status, condition.reason, condition.message) == ("True", "ChangeStuck", event.message)
-    bench.watch.left()
+    bench.watch.over()
     await bench.heart.look()
     assert len(bench.events.of(EventReason.CHANGE_STUCK)) == 1
 

@@ -14,7 +14,14 @@ from cdmo.hardware.port import GpuReader
 from cdmo.kubelet.port import PodDevices
 from cdmo.model.cluster import NodeInfo, PodInfo, Taint
 from cdmo.model.gpu import MigMode
-from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, PARTITIONING_LABEL, PARTITIONING_VALUE
+from cdmo.model.names import (
+    FENCE_CHANGING,
+    FENCE_LABEL,
+    FENCE_VALUE,
+    PARTITIONING_LABEL,
+    PARTITIONING_VALUE,
+    is_mig_resource,
+)
 
 
 @dataclass
@@ -128,12 +135,14 @@ class FakeNode:
         self._called("pods_on")
         return tuple(self.pods.values())
 
-    async def set_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
-        self._called("set_capacity")
+    async def set_mig_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
+        self._called("set_mig_capacity")
+        had = (*self.info.capacity, *self.info.allocatable)
+        none = {name: 0 for name in had if is_mig_resource(name)}
         self.info = replace(
             self.info,
-            capacity={**self.info.capacity, **capacity},
-            allocatable={**self.info.allocatable, **allocatable},
+            capacity={**self.info.capacity, **none, **capacity},
+            allocatable={**self.info.allocatable, **none, **allocatable},
         )
 
     # --- PodResources and DevicePlugin ----------------------------------------------------------------------

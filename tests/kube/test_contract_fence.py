@@ -188,7 +188,7 @@ async def test_capacity_is_written_and_everything_else_of_the_status_kept(connec
     fence = client_of(connection).fence()
     mig = {"nvidia.com/mig-1g.10gb": 7, "nvidia.com/mig-3g.40gb": 0}
     lowered = {**mig, "nvidia.com/mig-1g.10gb": 2}
-    await fence.set_capacity("capacity", mig, lowered)
+    await fence.set_mig_capacity("capacity", mig, lowered)
     node = await fence.node("capacity")
     assert node.capacity == {"cpu": 8000, **mig}
     assert node.allocatable == {"cpu": 7500, **lowered}

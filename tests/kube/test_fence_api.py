@@ -137,7 +137,7 @@ async def test_a_version_that_cannot_be_compared_is_refused(tmp_path: Path, vers
 async def test_capacity_and_allocatable_are_written_to_the_status_alone(tmp_path: Path) -> None:
     async with fence(tmp_path) as (server, api):
         one, three = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
-        await api.set_capacity("n1", {one: 7, three: 0}, {one: 5, three: 0})
+        await api.set_mig_capacity("n1", {one: 7, three: 0}, {one: 5, three: 0})
         (request,) = server.asked("patch")
         assert request.path == "/api/v1/nodes/n1/status"
         assert request.json()["status"] == {
@@ -151,7 +151,7 @@ async def test_every_write_names_the_version_it_was_made_from(tmp_path: Path) ->
     async with fence(tmp_path) as (server, api):
         await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
         await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
-        await api.set_capacity("n1", {"nvidia.com/mig-1g.10gb": 7}, {"nvidia.com/mig-1g.10gb": 7})
+        await api.set_mig_capacity("n1", {"nvidia.com/mig-1g.10gb": 7}, {"nvidia.com/mig-1g.10gb": 7})
         await api.remove_taint("n1", REPARTITIONING_TAINT)
         await api.set_labels("n1", {FENCE_LABEL: None})
         versions = [each.json()["metadata"]["resourceVersion"] for each in server.asked("patch")]
@@ -164,7 +164,7 @@ async def test_writes_in_a_row_are_made_from_the_answer_before(tmp_path: Path) -
         assert node.taints[1] == Taint(REPARTITIONING_TAINT, "", "NoSchedule")
         await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
         assert await api.swap_label("n1", FENCE_LABEL, FENCE_VALUE, "changing", beside=REPARTITIONING_TAINT)
-        await api.set_capacity("n1", {"nvidia.com/mig-1g.10gb": 7}, {"nvidia.com/mig-1g.10gb": 7})
+        await api.set_mig_capacity("n1", {"nvidia.com/mig-1g.10gb": 7}, {"nvidia.com/mig-1g.10gb": 7})
         assert (len(server.asked("get")), len(server.asked("patch"))) == (1, 4)
 
 

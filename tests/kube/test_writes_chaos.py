@@ -99,8 +99,8 @@ async def test_a_capacity_that_comes_late_does_not_replace_a_newer_one(
     proxy: ApiProxy, fence: FenceApi, control_plane: ControlPlane, node: str
 ) -> None:
     resource = "nvidia.com/mig-1g.10gb"
-    await given_up(proxy, node, lambda: fence.set_capacity(node, {resource: 7}, {resource: 7}))
-    await fence.set_capacity(node, {resource: 2}, {resource: 0})
+    await given_up(proxy, node, lambda: fence.set_mig_capacity(node, {resource: 7}, {resource: 7}))
+    await fence.set_mig_capacity(node, {resource: 2}, {resource: 0})
     proxy.clear()
     await until(lambda: not proxy.held(), 10.0)
     status = control_plane.api.get(f"/api/v1/nodes/{node}")["status"]
@@ -117,7 +117,7 @@ async def test_writes_of_a_change_are_done_once_however_often_their_answers_are_
     for _ in range(3):
         await insistently(lambda: fence.set_labels(node, FENCED))
         await insistently(lambda: fence.set_taint(node, REPARTITIONING_TAINT, EFFECT))
-        await insistently(lambda: fence.set_capacity(node, {resource: 7}, {resource: 3}))
+        await insistently(lambda: fence.set_mig_capacity(node, {resource: 7}, {resource: 3}))
         host = control_plane.api.get(f"/api/v1/nodes/{node}")
         assert [each["key"] for each in host["spec"]["taints"]].count(REPARTITIONING_TAINT) == 1
         assert host["metadata"]["labels"][FENCE_LABEL] == FENCE_VALUE

@@ -55,7 +55,7 @@ class Recorder:
         rig.gpus.on_call = self._driver_called
         for name, step in (("write", "journal.write"), ("clear", "unfence.forget")):
             patch.setattr(rig.journal, name, self._tapped(getattr(rig.journal, name), step))
-        for name in ("set_taint", "set_labels", "swap_label", "set_capacity", "remove_taint"):
+        for name in ("set_taint", "set_labels", "swap_label", "set_mig_capacity", "remove_taint"):
             patch.setattr(rig.node, name, self._losing(getattr(rig.node, name)))
         self._tap_sleep(patch)
         self._tap_reload(patch)
@@ -107,7 +107,7 @@ class Recorder:
         if name == "probe":
             raised = "fence.probe" if self._phase is Phase.FENCE else "unfence.verify"
             return "lower.probe" if self._lowers else raised
-        if name not in ("node", "set_capacity"):
+        if name not in ("node", "set_mig_capacity"):
             return _STEPS[name]
         if self._phase is Phase.PUBLISH:
             absent = self.trace[-1] in ("reload.hang_up", "publish.nothing")

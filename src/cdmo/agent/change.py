@@ -53,7 +53,6 @@ from cdmo.kube.port import FenceApi
 from cdmo.kubelet.port import DevicePlugin
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import PodKey
-from cdmo.model.names import is_mig_resource
 from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
 
@@ -265,23 +264,15 @@ class NodeChange:
         return await self._fence.is_up()
 
     async def publish(self, offer: Offer) -> None:
-        """Write the offer of every MIG resource into the Node, 0 for those that vanished."""
-        node = await self._api.node(self._node)
-        vanished = {name: 0 for name in (*node.capacity, *node.allocatable) if is_mig_resource(name)}
-        await self._api.set_capacity(self._node, {**vanished, **offer.capacity}, {**vanished, **offer.allocatable})
+        """Write the offer of every MIG resource into the Node, 0 for those that vanished. Raises ClusterError."""
+        await self._api.set_mig_capacity(self._node, offer.capacity, offer.allocatable)
 
     async def _lower(self, offer: Offer, run: _Run) -> bool | Outcome:
         """Unfence and forget the journal. True when the fence had lapsed; an Outcome when it cannot be lowered."""
         lapsed = False
         try:
             async with self._phase(Phase.UNFENCE):
-                try:
-                    await self._fence.verify()
-                except FenceLapsed:
-                    lapsed = True
-                except CdmoError as failure:
-                    # Not knowing whether it held is no reason to keep it up: everything behind it is done.
-                    logger.warning("the fence could not be verified", error=str(failure))
+                lapsed = await self._lapsed()
                 if not offer.shown_by(await self._api.node(self._node)):
                     await self.publish(offer)  # a report that the kubelet had begun before came in after ours
                 await self._fence.lower()
@@ -289,6 +280,16 @@ class NodeChange:
         except CdmoError as failure:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         return lapsed
+
+    async def _lapsed(self) -> bool:
+        try:
+            await self._fence.verify()
+        except FenceLapsed:
+            return True
+        except CdmoError as failure:
+            # Not knowing whether it held is no reason to keep it up: everything behind it is done.
+            logger.warning("the fence could not be verified", error=str(failure))
+        return False
 
     @asynccontextmanager
     async def _phase(self, phase: Phase) -> AsyncIterator[None]:

@@ -35,6 +35,8 @@ from cdmo.model.reasons import EventReason, ReadyReason
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.pulse import Pulse
 
+TELL_SECONDS = 0.5  # after which a change is told although it has not come to the hardware
+
 logger = structlog.get_logger(__name__)
 
 
@@ -287,11 +289,11 @@ class AgentLoop:
         changing = labelled(node) and mignode.spec.mode is Mode.MANAGED and health.reason is not ReadyReason.BAD_SPEC
         decide = self._decide(mignode) if changing else _nothing
         started = self._clock.now()
-        telling = asyncio.create_task(self._report(mignode, before, health, changing=True), name="tell of the change")
+        telling = asyncio.create_task(self._tell_of_change(mignode, before, health), name="tell of the change")
         outcome = await self._change.run(
             decide, self._boot_id(), reload_anyway=recovering, withheld=_withheld(node, mignode)
         )
-        self._watch.left()
+        self._watch.over()
         self._metrics.change_ended(outcome)
         await asyncio.gather(telling, return_exceptions=True)  # a status that was not written is written below
         self._settle(outcome)
@@ -303,6 +305,11 @@ class AgentLoop:
         for event in events.of_change(node, outcome):
             self._events.emit(event)
         await self._report(mignode, observation, health, outcome=outcome, started=started)
+
+    async def _tell_of_change(self, mignode: MigNode, before: Observation, health: Health) -> None:
+        """Once the hardware is at work: until then the change itself waits for the API server."""
+        if await self._watch.until_at_work(TELL_SECONDS):
+            await self._report(mignode, before, health, changing=True)
 
     def _settle(self, outcome: Outcome) -> None:
         logger.info(

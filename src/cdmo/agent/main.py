@@ -232,10 +232,11 @@ class _Agent:
         observer = Observer(gpus, kubelet, self.worker, lambda: tuple(pods.items.values()))
         capability_nodes = CapabilityNodes(paths, lambda: search().dev_roots, settings.device_node_kind)
         journal = Journal(journal_path(paths))
+        fence_api = client.fence()  # one for both: each write is made from the answer before
         change = NodeChange(
             name,
-            fence=Fence(client.fence(), name, clock, settings.fence),
-            api=client.fence(),
+            fence=Fence(fence_api, name, clock, settings.fence),
+            api=fence_api,
             observer=observer,
             applier=Applier(gpus, gpus, capability_nodes, self.worker, settings.driver.change),
             plugin=plugin,

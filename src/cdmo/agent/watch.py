@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cdmo.agent.change import Phase, Progress
@@ -39,19 +41,35 @@ class ChangeWatch:
         self._phase: Phase | None = None
         self._entered = 0.0  # monotonic
         self._entered_at = 0.0  # Unix time
+        self._news = asyncio.Event()  # the hardware is at work, or the change is over
 
     def entered(self, phase: Phase) -> None:
         """The change enters a phase."""
-        self.left()
+        self._left()
+        if phase is Phase.FENCE:
+            self._news.clear()
         self._phase = phase
         self._entered, self._entered_at = self._clock.monotonic(), self._clock.now()
         self._progress.entered(phase)
+        if phase is Phase.APPLY:
+            self._news.set()
 
-    def left(self) -> None:
-        """The change is over, or goes on to the next phase."""
+    def over(self) -> None:
+        """The change is over."""
+        self._left()
+        self._phase = None
+        self._news.set()
+
+    async def until_at_work(self, limit: float) -> bool:
+        """Wait until the hardware is at work, `limit` seconds at most. Whether the change is still under way then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._news.wait()
+        return self._phase is not None
+
+    def _left(self) -> None:
         if self._phase is not None:
             self._timed(self._phase, self._clock.monotonic() - self._entered)
-        self._phase = None
 
     def overdue(self) -> Overdue | None:
         """The phase that has lasted for too long, if the present one has."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ import structlog
 from cdmo.api.decoding import decoder
 from cdmo.errors import ClusterError, Conflict, Denied, Expired, Invalid, NotFound
 from cdmo.kube.connect import MERGE_PATCH, Connection
-from cdmo.kube.errors import Status, status_of, translate
+from cdmo.kube.errors import translate
+from cdmo.kube.fence_probe import LONGEST_VERSION, refused_as_of
 from cdmo.kube.resources import ENDPOINT_SLICE, NODE, POD, Ask
 from cdmo.kube.slim import node_info, pod_info
 from cdmo.kube.wire import decode_page, identity
 from cdmo.model.cluster import NodeInfo, PodInfo
-from cdmo.model.names import FENCE_POLICY, PROBE_NAMESPACE, PROBE_POD
+from cdmo.model.names import is_mig_resource
 from cdmo.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -30,14 +30,6 @@ _TRIES = 8  # of one write: others (kubelet, node lifecycle controller) write th
 _FRESH_SECONDS = 5.0
 _PAGE = "500"
 _LIST_TRIES = 3
-
-# How an API server words a refusal by a ValidatingAdmissionPolicy (apiserver 1.30 to 1.37, plugin/policy/
-# validating/dispatcher.go). The quotes matter: the probe's own name begins like the policy's, and an RBAC refusal
-# repeats it.
-_FENCE_SAID = f"ValidatingAdmissionPolicy '{FENCE_POLICY}'"
-# The version of the Node that the policy judged by, in its own message (deploy/policy/fence.yaml).
-_LONGEST_VERSION = 20
-_VERSION_SAID = re.compile(rf"\(version ([0-9]{{1,{_LONGEST_VERSION}}})\)")
 
 _Taint = dict[str, str | None]
 
@@ -51,9 +43,15 @@ class _GuardedMetadata(msgspec.Struct, frozen=True):
     labels: dict[str, str] | None = None
 
 
+class _AmountsStatus(msgspec.Struct, frozen=True):
+    capacity: dict[str, str | int] | None = None
+    allocatable: dict[str, str | int] | None = None
+
+
 class _GuardedNode(msgspec.Struct, frozen=True):
     metadata: _GuardedMetadata
     spec: _TaintsSpec | None = None
+    status: _AmountsStatus | None = None
 
 
 class _Endpoint(msgspec.Struct, frozen=True):
@@ -218,10 +216,17 @@ class KubeFence:
         await self._merge(Ask("patch", NODE, name), merge)
         return had
 
-    async def set_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
-        """Write capacity and allocatable of these extended resources into the Node's status."""
-        status = {"capacity": _amounts(capacity), "allocatable": _amounts(allocatable)}
-        await self._merge(Ask("patch", NODE, node, subresource="status"), lambda _: {"status": status})
+    async def set_mig_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
+        """Write capacity and allocatable of the MIG resources into the Node's status; unnamed ones become 0."""
+
+        def merge(now: _GuardedNode) -> dict[str, Any]:
+            had = now.status or _AmountsStatus()
+            names = {name for name in (*(had.capacity or ()), *(had.allocatable or ())) if is_mig_resource(name)}
+            none = dict.fromkeys(sorted(names), 0)
+            wanted = {"capacity": _amounts({**none, **capacity}), "allocatable": _amounts({**none, **allocatable})}
+            return {"status": wanted}
+
+        await self._merge(Ask("patch", NODE, node, subresource="status"), merge)
 
     async def pods_on(self, node: str) -> tuple[PodInfo, ...]:
         """Every pod bound or nominated to the node. A list without a resource version is a quorum read.
@@ -277,31 +282,8 @@ class KubeFence:
         return tuple(dict.fromkeys([self._connection.server, *sorted(urls)]))
 
     async def refused_as_of(self, node: str, server: str) -> int | None:
-        """The version of the Node for which this API server refuses bindings to it, None if it allows them (see the
-        port). Only the fence policy's own refusal is one, only the missing probe pod is none; all else raises."""
-        ask = Ask("create", POD, PROBE_POD, PROBE_NAMESPACE, "binding")
-        body = msgspec.json.encode(
-            {
-                "apiVersion": "v1",
-                "kind": "Binding",
-                "metadata": {"name": PROBE_POD, "namespace": PROBE_NAMESPACE},
-                "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-            }
-        )
-        try:
-            await self._connection.call(ask, params={"dryRun": "All"}, body=body, server=server)
-        except Denied as error:
-            if _FENCE_SAID in (said := _status(error).message_text):
-                return _version_in(said)
-            raise
-        except NotFound as error:
-            if _status(error).about == PROBE_POD:
-                return None
-            raise
-        raise ClusterError(
-            f"the fence of {node} cannot be probed: a pod {PROBE_NAMESPACE}/{PROBE_POD} exists",
-            hint=f"delete the pod {PROBE_NAMESPACE}/{PROBE_POD}: CDMO needs that name to belong to nobody",
-        )
+        """The version of the Node for which this API server refuses bindings to it, None if it allows them."""
+        return await refused_as_of(self._connection, node, server)
 
 
 def _labels_of(node: _GuardedNode) -> dict[str, str]:
@@ -328,34 +310,12 @@ def _guarded(body: bytes, ask: Ask) -> _GuardedNode:
 
 def _number(version: str) -> int:
     """A resource version as the number that it is: two of one resource can be compared (KEP-5504)."""
-    if not (version.isascii() and version.isdecimal() and len(version) <= _LONGEST_VERSION):
+    if not (version.isascii() and version.isdecimal() and len(version) <= LONGEST_VERSION):
         raise Invalid(
             f"the resource version {version[:40]!r} of a Node is no number",
             hint="CDMO needs a Kubernetes API server whose resource versions can be compared",
         )
     return int(version)
-
-
-def _version_in(said: str) -> int:
-    found = _VERSION_SAID.search(said)
-    if found is None:
-        raise ClusterError(
-            "the fence policy refuses bindings but does not say for which version of the Node",
-            hint="the ValidatingAdmissionPolicy cdmo-fence is of an older CDMO: install this version's",
-        )
-    return int(found[1])
-
-
-class _Words(msgspec.Struct, frozen=True):
-    message_text: str
-    about: str
-
-
-def _status(error: ClusterError) -> _Words:
-    """The API server's own words behind a failure, in full (the failure's sentence may be cut)."""
-    response = getattr(error.__cause__, "response", None)
-    status: Status = status_of(response.content) if response is not None else Status()
-    return _Words(status.message or "", (status.details.name if status.details else None) or "")
 
 
 def _amounts(counts: Mapping[str, int]) -> dict[str, str]:

@@ -100,9 +100,9 @@ class FenceApi(Protocol):
         """Every pod bound or nominated to the node, from a quorum read."""
         ...
 
-    async def set_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
-        """Write these extended resources into the Node's status: how many there are, and how many of them the
-        scheduler may give away."""
+    async def set_mig_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
+        """Write the MIG resources into the Node's status: how many there are, and how many of them the scheduler may
+        give away. Those that the Node has and that are not named become 0."""
         ...
 
 
