@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import replace as changed
 
 from cdmo.api.v1alpha1 import GpuLayout, ObservedDevice, PlacedProfile
-from cdmo.controller import loop as loop_module
 from cdmo.errors import ClusterUnavailable, Denied
 from cdmo.model.plan import Plan
 from cdmo.model.policy import Policy
@@ -18,6 +17,7 @@ from cdmo.model.snapshot import Snapshot
 from cdmo.planner import Planner
 from tests.builders import BUS, IDLE, assigned, h100, key, node, pod
 from tests.controller.bench import Bench
+from tests.planner.expect import Judged
 
 TRAIN = pod("train", "7g.80gb")
 
@@ -111,7 +111,7 @@ async def test_a_hand_broken_spec_is_written_anew_with_every_slice_in_use() -> N
 
 async def test_a_plan_that_breaks_a_rule_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(node("gpu-1", [h100()]), pods=[TRAIN])
-    monkeypatch.setattr(loop_module, "violations", lambda *_, **__: ("a slice in use is destroyed",))
+    monkeypatch.setattr(Judged, "plan", lambda *_: Plan())
     await bench.loop.round()
     assert bench.api.calls == []
     assert bench.promises.assignments() == ()

@@ -25,9 +25,10 @@ def test_pods_that_wait_are_counted_by_code_and_forgotten_when_they_do_not() -> 
 
 def test_rounds_and_plans() -> None:
     metrics = ControllerMetrics()
-    metrics.planned(0.02)
+    metrics.planned(0.02, 3)
     metrics.round_ended(finished=False)
     assert value(metrics, "cdmo_controller_plan_seconds_count") == 1
+    assert value(metrics, "cdmo_controller_broken_rules_total") == 3
     assert value(metrics, "cdmo_controller_rounds_total", result="failed") == 1
     assert value(metrics, "cdmo_controller_rounds_total", result="finished") == 0
 

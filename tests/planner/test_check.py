@@ -32,7 +32,7 @@ def single(*slices: str, **parts: object) -> MigNodeView:
 
 
 def broken(question: Snapshot, answer: Plan) -> list[str]:
-    return list(violations(question, answer))
+    return [str(each) for each in violations(question, answer)]
 
 
 @pytest.fixture

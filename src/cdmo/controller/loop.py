@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from cdmo.controller import events
+from cdmo.controller.checked import checked
 from cdmo.controller.fences import StaleFences
 from cdmo.controller.metrics import ControllerMetrics
 from cdmo.controller.promises import Promises
@@ -22,7 +23,6 @@ from cdmo.model.gpu import PodKey
 from cdmo.model.plan import Plan
 from cdmo.model.policy import Policy
 from cdmo.planner import Planner
-from cdmo.planner.check import violations
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.pulse import Pulse
 
@@ -118,13 +118,12 @@ class ControllerLoop:
         for each in self._promises.review(self._state.pending(), now):
             self._sink.emit(events.in_vain(each, self._settings.patience))
         snapshot = self._state.snapshot(self._promises, self._clock.now())
-        answer = self._planner.plan(snapshot, self._policy)
-        broken = violations(snapshot, answer, everywhere=False)
-        self._metrics.planned(self._clock.monotonic() - now)
-        self._metrics.waiting(answer.waiting)
-        if broken:
-            logger.error("the plan breaks a rule and is not published", violations=broken)
+        made = checked(self._planner.plan, snapshot, self._policy)
+        self._metrics.planned(self._clock.monotonic() - now, len(made.broken))
+        answer = made.plan
+        if answer is None:
             return
+        self._metrics.waiting(answer.waiting)
         if not self._is_leader():
             return
         # Nothing is promised on a node that could not be written. What came between wakes the next round by itself,

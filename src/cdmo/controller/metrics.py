@@ -37,6 +37,11 @@ class ControllerMetrics:
             ["code"],
             registry=self.registry,
         )
+        self._broken = Counter(
+            "cdmo_controller_broken_rules",
+            "Rules that plans broke before they were published: a fault of CDMO, its log names them.",
+            registry=self.registry,
+        )
         for finished in (True, False):
             self._rounds.labels(result=_of_round(finished))
         self.waiting(())
@@ -45,9 +50,10 @@ class ControllerMetrics:
         """A round is over."""
         self._rounds.labels(result=_of_round(finished)).inc()
 
-    def planned(self, seconds: float) -> None:
-        """A plan was made."""
+    def planned(self, seconds: float, broken: int) -> None:
+        """A plan was made; `broken`: rules that it broke at first."""
         self._plan.observe(seconds)
+        self._broken.inc(broken)
 
     def waiting(self, entries: Iterable[Waiting]) -> None:
         """Who waits by the last plan."""

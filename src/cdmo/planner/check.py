@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import Gpu, Placement, PodKey
@@ -33,8 +33,19 @@ from cdmo.planner.standing import (
 )
 
 
-def violations(snapshot: Snapshot, plan: Plan, *, everywhere: bool = True) -> tuple[str, ...]:
-    """Every rule that the plan breaks, one sentence each; empty for a plan that may be published.
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that a plan breaks."""
+
+    sentence: str
+    node: str = ""  # the one whose part of the plan is wrong; empty: the plan as a whole
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def violations(snapshot: Snapshot, plan: Plan, *, everywhere: bool = True) -> tuple[Violation, ...]:
+    """Every rule that the plan breaks; empty for a plan that may be published.
 
     everywhere: look at nodes that the plan does not touch as well, in case that it should have.
     """
@@ -73,57 +84,59 @@ class _Checker:
     def _problem(self, view: MigNodeView) -> str:
         return DOUBLED_NODE if view.node.name in self.doubled else node_problem(view)
 
-    def answers(self) -> Iterator[str]:
+    def answers(self) -> Iterator[Violation]:
         """Every pod that asks is answered once, nobody else is, and every reason can be read."""
         given = Counter([each.pod for each in self.plan.placements] + [each.pod for each in self.plan.waiting])
         for key, count in given.items():
             if key not in self.pending:
-                yield f"pod {key} was answered but is not pending"
+                yield Violation(f"pod {key} was answered but is not pending")
             if count > 1:
-                yield f"pod {key} was answered {count} times"
+                yield Violation(f"pod {key} was answered {count} times")
         # The policy says whose pods are planned: a plan that answers one pod of a scheduler has to answer all.
         schedulers = {self.pending[key].scheduler_name for key in given if key in self.pending}
         schedulers.add("default-scheduler")
         for key, pod in self.pending.items():
             idle = pod.gated or pod.terminating or pod.finished or pod.node_name or not pod.demand
             if key not in given and not idle and pod.scheduler_name in schedulers:
-                yield f"pod {key} was not answered"
+                yield Violation(f"pod {key} was not answered")
         for each in self.plan.waiting:
             if not each.reason or len(each.reason) > LIMIT:
-                yield f"the reason of pod {each.pod} has {len(each.reason)} characters, allowed are 1 to {LIMIT}"
+                yield Violation(
+                    f"the reason of pod {each.pod} has {len(each.reason)} characters, allowed are 1 to {LIMIT}"
+                )
 
-    def layouts(self) -> Iterator[str]:
+    def layouts(self) -> Iterator[Violation]:
         """Each change is whole, legal and needed; what is held stands everywhere."""
         seen: set[tuple[str, str]] = set()
         for change in self.plan.changes:
             where = (change.node, change.gpu)
             if where in seen:
-                yield f"{_gpu_text(where)} is changed twice"
+                yield Violation(f"{_gpu_text(where)} is changed twice", where[0])
             seen.add(where)
             if where not in self.asked:
-                yield f"{_gpu_text(where)} is changed but takes no part"
+                yield Violation(f"{_gpu_text(where)} is changed but takes no part", where[0])
             else:
                 yield from self._change(change)
         for where, layout in self.final.items():
             view, gpu = self._gpu(where)
             for each in sorted(self._held(view, gpu) - layout):
-                yield f"{_gpu_text(where)}: {_text(each)} is held and missing from the layout"
+                yield Violation(f"{_gpu_text(where)}: {_text(each)} is held and missing from the layout", where[0])
 
-    def assignments(self) -> Iterator[str]:
+    def assignments(self) -> Iterator[Violation]:
         """Each assignment is what the pod asked for, on a node where it may run, and nobody else's."""
         owners: dict[tuple[str, str, Placement], PodKey] = {}
         rooms: dict[str, dict[str, int]] = {}
         for each in self.plan.placements:
             view = self.views.get(each.node)
             if view is None or self._problem(view):
-                yield f"pod {each.pod} is planned on node {each.node}, which takes no part"
+                yield Violation(f"pod {each.pod} is planned on node {each.node}, which takes no part", each.node)
                 continue
             if each.pod in self.pending:
                 room = rooms.setdefault(each.node, room_of(view.node, self.bound[each.node]))
                 yield from self._eligible(self.pending[each.pod], view, room)
             yield from self._slices(each, owners)
 
-    def spoken_for(self) -> Iterator[str]:
+    def spoken_for(self) -> Iterator[Violation]:
         """Bound pods find the slices they are about to take, beside those that were given to others."""
         given = Counter((each.node, resource) for each in self.plan.placements for resource in self._resources(each))
         for name, view in self.views.items():
@@ -138,60 +151,68 @@ class _Checker:
                     table = self.tables[name][gpu.model]
                     for each in sorted(_observed(gpu) - self.final[where]):
                         if missing[table.resource_at(each)]:
-                            yield f"{_gpu_text(where)}: {_text(each)} is destroyed though a bound pod may take it"
+                            yield Violation(
+                                f"{_gpu_text(where)}: {_text(each)} is destroyed though a bound pod may take it",
+                                where[0],
+                            )
                     spare = (self.final[where] & table.cuts.keys()) - self._held(view, gpu)
                     pool.update(table.resource_at(each) for each in spare)
             for resource in sorted(missing):
                 if given[(name, resource)] > max(0, pool[resource] - missing[resource]):
-                    yield f"node {name}: {resource} of bound pods was given to pods that wait"
+                    yield Violation(f"node {name}: {resource} of bound pods was given to pods that wait", name)
 
-    def _change(self, change: GpuChange) -> Iterator[str]:
+    def _change(self, change: GpuChange) -> Iterator[Violation]:
         where = (change.node, change.gpu)
         view, gpu = self._gpu(where)
         layout, observed = frozenset(change.layout), _observed(gpu)
         table = self.tables[change.node][gpu.model]
         if change.layout != tuple(sorted(layout)):
-            yield f"{_gpu_text(where)}: the layout is not ascending, or lists a placement twice"
+            yield Violation(f"{_gpu_text(where)}: the layout is not ascending, or lists a placement twice", where[0])
         fault = table.fault(layout) if layout - observed else ""
         if fault:
-            yield f"{_gpu_text(where)}: {fault}"
+            yield Violation(f"{_gpu_text(where)}: {fault}", where[0])
         if change.create != tuple(sorted(layout - observed)):
-            yield f"{_gpu_text(where)}: `create` is not what the layout adds to the GPU"
+            yield Violation(f"{_gpu_text(where)}: `create` is not what the layout adds to the GPU", where[0])
         if change.destroy != tuple(sorted(observed - layout)):
-            yield f"{_gpu_text(where)}: `destroy` is not what the layout leaves out of the GPU"
+            yield Violation(f"{_gpu_text(where)}: `destroy` is not what the layout leaves out of the GPU", where[0])
         for each in sorted(frozenset(change.destroy) & self._held(view, gpu)):
-            yield f"{_gpu_text(where)}: {_text(each)} is held and would be destroyed"
+            yield Violation(f"{_gpu_text(where)}: {_text(each)} is held and would be destroyed", where[0])
         if layout == self.asked[where]:
-            yield f"{_gpu_text(where)} is changed into what was asked of it already"
+            yield Violation(f"{_gpu_text(where)} is changed into what was asked of it already", where[0])
 
-    def _eligible(self, pod: PodInfo, view: MigNodeView, room: dict[str, int]) -> Iterator[str]:
+    def _eligible(self, pod: PodInfo, view: MigNodeView, room: dict[str, int]) -> Iterator[Violation]:
         name = view.node.name
         found = obstacle(pod, view.node) or shortage(pod, view.node, room)
         if found is not None:
-            yield f"pod {pod.key} is planned on node {name}: {found.sentence}"
+            yield Violation(f"pod {pod.key} is planned on node {name}: {found.sentence}", name)
         if any(where == name and same_pod(other, pod.key) for other, where in self.snapshot.avoid):
-            yield f"pod {pod.key} is planned on node {name}, where it was tried in vain"
+            yield Violation(f"pod {pod.key} is planned on node {name}, where it was tried in vain", name)
         take(room, pod)
 
-    def _slices(self, assignment: Assignment, owners: dict[tuple[str, str, Placement], PodKey]) -> Iterator[str]:
+    def _slices(
+        self, assignment: Assignment, owners: dict[tuple[str, str, Placement], PodKey]
+    ) -> Iterator[Violation]:
         pod = assignment.pod
         for each in assignment.slices:
             where = (assignment.node, each.gpu)
             if where not in self.final:
-                yield f"pod {pod}: {_gpu_text(where)} takes no part"
+                yield Violation(f"pod {pod}: {_gpu_text(where)} takes no part", where[0])
                 continue
             view, gpu = self._gpu(where)
             if each.placement not in self.final[where]:
-                yield f"pod {pod}: {_gpu_text(where)} will have no {_text(each.placement)}"
+                yield Violation(f"pod {pod}: {_gpu_text(where)} will have no {_text(each.placement)}", where[0])
             if each.placement in self._held(view, gpu):
-                yield f"pod {pod}: {_gpu_text(where)} {_text(each.placement)} is held by another"
+                yield Violation(f"pod {pod}: {_gpu_text(where)} {_text(each.placement)} is held by another", where[0])
             owner = owners.setdefault((*where, each.placement), pod)
             if owner != pod:
-                yield f"pod {pod}: {_gpu_text(where)} {_text(each.placement)} was given to pod {owner} as well"
+                yield Violation(
+                    f"pod {pod}: {_gpu_text(where)} {_text(each.placement)} was given to pod {owner} as well",
+                    where[0],
+                )
         given = len({(each.gpu, each.placement) for each in assignment.slices})
         asks = self.pending[pod].demand if pod in self.pending else ()
         if dict(asks) != dict(Counter(self._resources(assignment))) or given != len(assignment.slices):
-            yield f"pod {pod} was not given what it asks for"
+            yield Violation(f"pod {pod} was not given what it asks for", assignment.node)
 
     def _resources(self, assignment: Assignment) -> list[str]:
         """The resources of an assignment's slices; slices that cannot exist have none."""

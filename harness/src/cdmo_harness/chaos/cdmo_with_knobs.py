@@ -5,6 +5,7 @@
 - CDMO_DISK_FULL names a file; while it is there, what was written to a file cannot be synced: ENOSPC, where a file
   system that allocates late says so. A real one that is filled up would need root, and a killed run would leave it
   mounted.
+- CDMO_CARELESS makes the agent destroy slices without asking who uses them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from pathlib import Path
 
 from cdmo.cli import app
 from cdmo.runtime import clock
+from cdmo_harness.chaos.careless import be_careless
 
 OFFSET_FILE = "CDMO_CLOCK_OFFSET"
 DISK_FULL_FILE = "CDMO_DISK_FULL"
+CARELESS = "CDMO_CARELESS"
 
 
 class SteppedClock(clock.SystemClock):
@@ -54,6 +57,8 @@ def main() -> None:
     clock.SystemClock = SteppedClock  # type: ignore[misc]
     if DISK_FULL_FILE in os.environ:
         os.fsync = failing_sync(os.fsync, Path(os.environ[DISK_FULL_FILE]))  # type: ignore[assignment]
+    if CARELESS in os.environ:
+        be_careless()
     app.main()
 
 

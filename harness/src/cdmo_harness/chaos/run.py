@@ -46,6 +46,7 @@ class Options:
     drain: float = 300.0  # a pod that was tried in vain is left alone for a minute and more
     rest: float = 120.0
     fill: float = 120.0
+    careless: bool = False  # agents that the judge has to convict: for its test
 
     @property
     def planned(self) -> tuple[Planned, ...]:
@@ -64,7 +65,7 @@ async def run(
     """From nothing to the summary and back to nothing. `on_violation` may look at the cluster while it is there."""
     cluster = LocalCluster(binaries, nodes=NODES, keep_files=keep)
     progress.say("starting a control plane, 4 nodes with 6 GPUs, 4 agents and 2 controllers")
-    async with running(cluster, options.seed) as stage:
+    async with running(cluster, options.seed, careless=options.careless) as stage:
         summary = await _play(stage, options, progress)
         if not summary.ok:
             on_violation(cluster)

@@ -20,7 +20,7 @@ from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE
 from cdmo.model.reasons import ConditionType, ReadyReason
 from cdmo.runtime.hostpaths import HostPaths
 from cdmo_harness.api_proxy import ApiProxy
-from cdmo_harness.chaos.cdmo_with_knobs import DISK_FULL_FILE, OFFSET_FILE
+from cdmo_harness.chaos.cdmo_with_knobs import CARELESS, DISK_FULL_FILE, OFFSET_FILE
 from cdmo_harness.chaos.supervisor import Supervisor
 from cdmo_harness.errors import ControlPlaneError
 from cdmo_harness.local_cluster import NAMESPACE, LocalCluster, base_environment
@@ -209,21 +209,24 @@ class Stage:
 
 
 @asynccontextmanager
-async def running(cluster: LocalCluster, seed: int) -> AsyncIterator[Stage]:
+async def running(cluster: LocalCluster, seed: int, *, careless: bool = False) -> AsyncIterator[Stage]:
     """The cluster with its nodes labelled and CDMO at work behind the API proxy; all stopped at the end."""
+    knobs = {CARELESS: "1"} if careless else {}
     try:
         await to_the_end(cluster.start)
         plane = cluster.control_plane
         async with ClusterView(plane.admin_kubeconfig, plane.api) as view:
             await view.watch_mignodes()
-            async with _proxied(cluster, view, seed) as stage:
+            async with _proxied(cluster, view, seed, knobs) as stage:
                 yield stage
     finally:
         await asyncio.to_thread(cluster.stop)
 
 
 @asynccontextmanager
-async def _proxied(cluster: LocalCluster, view: ClusterView, seed: int) -> AsyncIterator[Stage]:
+async def _proxied(
+    cluster: LocalCluster, view: ClusterView, seed: int, knobs: Mapping[str, str]
+) -> AsyncIterator[Stage]:
     plane = cluster.control_plane
     with ApiProxy.for_control_plane(plane, seed=seed) as proxy:
         clock_file = plane.directory / "clock-offset"
@@ -238,7 +241,7 @@ async def _proxied(cluster: LocalCluster, view: ClusterView, seed: int) -> Async
         stage.node_locks = {name: asyncio.Lock() for name in cluster.nodes}
         tasks: list[asyncio.Task[None]] = []
         try:
-            await _start_cdmo(stage)
+            await _start_cdmo(stage, knobs)
             tasks += [asyncio.create_task(supervisor.run()), asyncio.create_task(stage.heal_kubelets())]
             yield stage
         finally:
@@ -248,9 +251,9 @@ async def _proxied(cluster: LocalCluster, view: ClusterView, seed: int) -> Async
             await supervisor.stop()
 
 
-async def _start_cdmo(stage: Stage) -> None:
+async def _start_cdmo(stage: Stage, knobs: Mapping[str, str]) -> None:
     cluster, plane = stage.cluster, stage.cluster.control_plane
-    environment = {OFFSET_FILE: str(stage.clock_file)}
+    environment = {OFFSET_FILE: str(stage.clock_file), **knobs}
     launcher = (sys.executable, "-m", "cdmo_harness.chaos.cdmo_with_knobs")
     for name in cluster.nodes:
         await stage.label(name, LABELLED)
@@ -259,8 +262,8 @@ async def _start_cdmo(stage: Stage) -> None:
 
         def start_agent(name: str = name, kubeconfig: Path = kubeconfig) -> ManagedProcess:
             command = (*launcher, "agent", *_DRIVER_LIMITS)
-            knobs = {**environment, DISK_FULL_FILE: str(stage.disk_full(name))}
-            cluster.start_agent(name, command=command, environment=knobs, kubeconfig=kubeconfig)
+            turned = {**environment, DISK_FULL_FILE: str(stage.disk_full(name))}
+            cluster.start_agent(name, command=command, environment=turned, kubeconfig=kubeconfig)
             return cluster.agents.pop(name)
 
         await stage.supervisor.add(f"agent-{name}", start_agent)
