@@ -112,6 +112,17 @@ class NodeFolder:
         (self.proc / str(program.pid)).symlink_to(f"/proc/{program.pid}")
         return program
 
+    def run_impostor(self) -> Program:
+        """A process that calls itself the plugin, of another user."""
+        program = Program([sys.executable, "-S", "-c", "import signal; print('started', flush=True); signal.pause()"])
+        self._programs.append(program)
+        program.wait_for("started")
+        folder = self.proc / str(program.pid)
+        folder.mkdir()
+        (folder / "cmdline").write_bytes(b"nvidia-device-plugin\0")
+        (folder / "status").write_text("Uid:\t65533\t65533\t65533\t65533\nCapEff:\t0000000000000000\n")
+        return program
+
     def close(self) -> None:
         """End all processes."""
         for each in self._programs:

@@ -200,6 +200,14 @@ async def test_two_plugins_are_one_too_many(node: NodeFolder) -> None:
     assert all(str(pid) in str(raised.value) for pid in pids)
 
 
+async def test_a_users_process_that_calls_itself_the_plugin_is_left_alone(node: NodeFolder) -> None:
+    node.start_plugin(ONE_SOCKET, THREE_SOCKET)
+    impostor = node.run_impostor()
+    async with plugin_of(node, SocketKubelet(node.sockets, BOTH)) as plugin:
+        await plugin.reload(BOTH, NONE)
+    assert impostor.state() == "S", "the signal would have ended it"
+
+
 async def test_a_plugin_that_has_no_handler_yet_is_not_killed_by_the_signal(node: NodeFolder) -> None:
     starting = node.run(
         ["nvidia-device-plugin", "-S", "-c", "import signal; print('started', flush=True); signal.pause()"]

@@ -52,6 +52,20 @@ def test_a_signal_to_a_process_that_ended_reaches_nobody(node: NodeFolder) -> No
         assert not found.signal(signal.SIGCONT)
 
 
+def test_only_a_process_with_this_ones_user_and_rights_is_privileged(node: NodeFolder) -> None:
+    node.start_plugin()
+    table = ProcessTable(node.proc)
+    (plugin,) = table.find("nvidia-device-plugin")
+    with plugin:
+        assert table.is_privileged(plugin)
+    impostor = node.run_impostor()
+    assert not table.is_privileged(HostProcess(impostor.pid, -1))
+    status = node.proc / str(impostor.pid) / "status"
+    for text in ("", "Uid:\t0\t0\t0\t0\n", "CapEff:\tffffffffffffffff\n"):
+        status.write_text(text)
+        assert not table.is_privileged(HostProcess(impostor.pid, -1)), text
+
+
 def test_a_handler_shows_once_it_is_installed(node: NodeFolder) -> None:
     node.start_plugin()
     table = ProcessTable(node.proc)

@@ -160,6 +160,8 @@ class NvidiaDevicePlugin:
 
     def _the_plugin(self) -> HostProcess:
         found = self._processes.find(PLUGIN)
+        if len(found) > 1:  # a user's job may have taken the name
+            found = self._only_privileged(found)
         if len(found) == 1:
             return found[0]
         for each in found:
@@ -175,6 +177,15 @@ class NvidiaDevicePlugin:
             f"more than one {PLUGIN} runs on this node: processes {pids}",
             hint="keep one of them: the gpu-operator's, or the one installed by its own chart",
         )
+
+    def _only_privileged(self, found: tuple[HostProcess, ...]) -> tuple[HostProcess, ...]:
+        """Those that can be NVIDIA's, or all if none can; closes the others."""
+        kept = tuple(each for each in found if self._processes.is_privileged(each)) or found
+        for each in found:
+            if each not in kept:
+                with each:
+                    logger.warning("a process calls itself the device plugin without its rights", pid=each.pid)
+        return kept
 
     def _signal_all(self, program: str, number: signal.Signals) -> int:
         count = 0

@@ -22,6 +22,9 @@ _CONNECTED = "03"  # SS_CONNECTED
 _FIRST = "1"
 _MAX_PID_DIGITS = 9  # the kernel gives out at most 2^22, proc_sys_kernel(5)
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]{16})$", re.MULTILINE | re.ASCII)
+_USERS = re.compile(r"^Uid:\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)$", re.MULTILINE | re.ASCII)
+_CAPABILITIES = re.compile(r"^CapEff:\s*([0-9a-f]{16})$", re.MULTILINE | re.ASCII)
+_CAP_SYS_ADMIN = 1 << 21  # capabilities(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,17 @@ class ProcessTable:
         caught = _CAUGHT.search(status)
         return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
+    def is_privileged(self, process: HostProcess) -> bool:
+        """Whether it has this process' user, and CAP_SYS_ADMIN if this process has.
+
+        NVIDIA's device plugin has both beside an agent; a container of a user's job can call its process what it
+        likes, but has not. A root of a user namespace shows as another user here.
+        """
+        own, other = _rights(Path("/proc/self")), _rights(self._proc / str(process.pid))
+        if own is None or other is None:
+            return False
+        return own[0] == other[0] and own[1] & _CAP_SYS_ADMIN == own[1] & other[1] & _CAP_SYS_ADMIN
+
     def age(self, process: HostProcess) -> float:
         """Seconds since the process was started; infinite when it cannot be told.
 
@@ -139,6 +153,18 @@ class ProcessTable:
         except (OSError, ValueError):
             return ""
         return command.partition("\0")[0].rpartition("/")[2]
+
+
+def _rights(folder: Path) -> tuple[frozenset[str], int] | None:
+    """A process' users (one, if real, effective, saved and file system's are the same) and effective capabilities."""
+    try:
+        status = read_text(folder / "status", _MAX_STATUS_BYTES)
+    except (OSError, ValueError):
+        return None
+    users, capabilities = _USERS.search(status), _CAPABILITIES.search(status)
+    if users is None or capabilities is None:
+        return None
+    return frozenset(users.groups()), int(capabilities[1], 16)
 
 
 def _sockets_seen_by(folder: Path) -> list[str]:
