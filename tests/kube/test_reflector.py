@@ -85,6 +85,23 @@ async def test_a_pod_made_anew_under_its_old_name_is_a_change(tmp_path: Path) ->
     assert (old.key.uid, new.key.uid) == ("first", "second")
 
 
+async def test_whoever_waits_for_the_whole_truth_is_told_after_each_break_also_when_nothing_changed(
+    tmp_path: Path,
+) -> None:
+    told: list[bool] = []
+    async with FakeApiServer() as server, watching(server, tmp_path) as mirror:
+        mirror.reflector.when_synced(lambda: told.append(mirror.reflector.synced))
+        mirror.put("a")
+        await mirror.until_equal()
+        assert told == [True], "listed, and watched without a break"
+        await server.down()
+        await mirror.until(lambda: not mirror.reflector.synced)
+        await server.up()
+        await mirror.until(lambda: len(told) == 2)
+    assert told == [True, True]
+    assert [key for key, _, _ in mirror.changes] == ["ml/a"]
+
+
 async def test_a_bookmark_moves_the_version_that_the_next_watch_starts_from(tmp_path: Path) -> None:
     bookmark = line("BOOKMARK", {"kind": "Pod", "metadata": {"resourceVersion": "4711"}})
     async with FakeApiServer() as server:

@@ -138,6 +138,8 @@ class _Agent:
         self._status = StatusKeeper(name, client.mig_nodes(), clock, settings.heartbeat_every)
         self.worker = Worker("nvml", clock, settings.driver.read, self._driver_returned)
         self._loop = self._new_loop(kubelet, plugin)
+        for each in (self._nodes, self._mignodes, self._pods):
+            each.when_synced(self._loop.wake)  # a round in which one was not was none
         self._heart = Heart(
             self._status,
             self._pulse,

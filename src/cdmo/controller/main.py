@@ -88,6 +88,8 @@ class _Controller:
             "storage classes": classes,
             "namespaces": namespaces,
         }
+        for each in self._reflectors.values():
+            each.when_synced(self._trigger.pull)  # a round in which one was not was none
         identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._elector = client.elector(settings.lease_namespace, LEASE_NAME, identity)
         self._recorder = client.recorder("cdmo-controller", identity)

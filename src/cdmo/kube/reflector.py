@@ -88,6 +88,7 @@ class Reflector(Generic[T]):
         self._version = ""  # of the last list, event or bookmark; empty: list first
         self._failures = 0  # in a row, without any progress
         self._synced = asyncio.Event()
+        self._waiting: list[Callable[[], None]] = []  # to be told that it is synced
         self._unreadable: dict[str, str] = {}
 
     @property
@@ -108,6 +109,16 @@ class Reflector(Generic[T]):
     async def wait_synced(self) -> None:
         """Return once `synced` holds."""
         await self._synced.wait()
+
+    def when_synced(self, tell: Callable[[], None]) -> None:
+        """Have this called each time `synced` comes to hold: after a break, too, that nothing changed in."""
+        self._waiting.append(tell)
+
+    def _become_synced(self) -> None:
+        if not self._synced.is_set():
+            self._synced.set()
+            for tell in self._waiting:
+                tell()
 
     def mirror(self) -> Mirror[T]:
         """This copy as the port hands it out. Each mirror tells its own reader what changed."""
@@ -181,7 +192,7 @@ class Reflector(Generic[T]):
             raise ClusterUnavailable(f"could not {ask}: the list has no resource version")
         self._replace(found, unreadable)
         self._version = version
-        self._synced.set()
+        self._become_synced()
 
     def _read(self, raw: msgspec.Raw, found: dict[str, T], unreadable: dict[str, str]) -> None:
         key, _ = identity(raw)
@@ -233,7 +244,7 @@ class Reflector(Generic[T]):
         began = self._clock.monotonic()
         seen = False
         async with self._connection.stream(ask, params, self._settings.silence_s) as chunks:
-            self._synced.set()
+            self._become_synced()
             opened = self._clock.monotonic()
             try:
                 async for line in lines(chunks, ask):
