@@ -38,6 +38,7 @@ async def test_a_pod_runs_on_a_newly_cut_slice_within_the_bounds() -> None:
     assert result["createdToRunning"]["median"] < bounds["created_to_running_median"]
     assert result["createdToRunning"]["worst"] < bounds["created_to_running_worst"]
     assert result["fenced"]["median"] < bounds["fenced_median"]
+    assert result["changesFailed"] == []
     for name, resident in measured.resident.items():
         kind = "controller" if name.startswith("controller") else "agent"
         assert resident < bounds[f"{kind}_resident_bytes"], name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import grpc.aio
 import pytest
@@ -114,13 +116,11 @@ async def test_a_pods_status_names_its_slices_from_1_36_on(
 
 async def test_more_calls_than_the_socket_takes_are_refused_at_once(node: GpuNode) -> None:
     codes = set()
-    for _ in range(60):
-        try:
-            await Kubelet(node).listed()
-        except grpc.aio.AioRpcError as error:
-            codes.add((error.code(), error.details()))
-            break
-    assert codes <= {(grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected by rate limit")}
+    async with asyncio.timeout(30):
+        while not codes:  # a busy machine may send a burst too slowly
+            answers = await Kubelet(node).listed_at_once(120)
+            codes = {(each.code(), each.details()) for each in answers if each is not None}
+    assert codes == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected by rate limit")}
 
 
 async def test_when_the_plugin_dies_allocatable_falls_at_the_next_tick_and_capacity_stays(

@@ -182,6 +182,19 @@ class Kubelet:
             answer = await stub.List(api_messages.ListPodResourcesRequest())
         return {pod.name: _devices(pod) for pod in answer.pod_resources}
 
+    async def listed_at_once(self, count: int) -> list[grpc.aio.AioRpcError | None]:
+        """The refusals of so many calls at the same time; None for one that was answered."""
+
+        async def call(stub: services.PodResourcesListerStub) -> grpc.aio.AioRpcError | None:
+            try:
+                await stub.List(api_messages.ListPodResourcesRequest())
+            except grpc.aio.AioRpcError as error:
+                return error
+            return None
+
+        async with self._stub() as stub:
+            return await asyncio.gather(*(call(stub) for _ in range(count)))
+
     async def get(self, pod: str) -> dict[str, list[str]]:
         """Device ids of one pod's containers. Raises grpc.aio.AioRpcError for a pod the kubelet does not know."""
         async with self._stub() as stub:
