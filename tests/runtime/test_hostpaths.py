@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from cdmo.errors import BadSettings
-from cdmo.runtime.hostpaths import HostPaths, read_text, resolve_inside
+from cdmo.runtime.hostpaths import HostPaths, read_text, replace_file, resolve_inside
 
 
 def test_all_places_are_below_the_root(tmp_path: Path) -> None:
@@ -82,3 +82,24 @@ def test_a_path_of_thousands_of_names_is_refused_at_once(tmp_path: Path) -> None
 def test_no_number_of_slashes_leads_out_of_the_root(tmp_path: Path, path: str) -> None:
     (tmp_path / "link").symlink_to("//etc/passwd")
     assert resolve_inside(tmp_path, path) == tmp_path / "etc/passwd"
+
+
+def test_a_file_is_replaced_whole_and_what_lies_in_the_new_ones_place_is_not_followed(tmp_path: Path) -> None:
+    path, victim = tmp_path / "state" / "file", tmp_path / "victim"
+    victim.write_text("theirs")
+    replace_file(path, b"first")
+    path.with_name("file.new").symlink_to(victim)
+    replace_file(path, b"second")
+    assert (path.read_bytes(), victim.read_text()) == (b"second", "theirs")
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_that_cannot_be_written_anew_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    replace_file(path, b"first")
+    path.with_name("file.new").mkdir()
+    with pytest.raises(OSError):
+        replace_file(path, b"second")
+    assert path.read_bytes() == b"first"

@@ -18,6 +18,7 @@ from cdmo.api.decoding import decoder
 from cdmo.api.v1alpha1 import PciBusId, ProfileId, Slot
 from cdmo.errors import JournalUnwritable
 from cdmo.model.gpu import Placement
+from cdmo.runtime.hostpaths import replace_file, sync_folder
 
 MAXIMUM_BYTES = 1 << 20
 
@@ -52,7 +53,6 @@ _decode = decoder(Entry)
 
 # Nothing that was put in the journal's place is followed (a link) or waited for (a FIFO).
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Journal:
@@ -64,16 +64,8 @@ class Journal:
     def write(self, steps: tuple[Step, ...], boot_id: str) -> None:
         """Put the steps on disk, synced. Raises JournalUnwritable; then nothing may be changed."""
         entry = Entry(boot_id, tuple(_written(each) for each in steps))
-        fresh = self._path.with_name(self._path.name + ".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.unlink(missing_ok=True)  # of a write that was killed
-            with os.fdopen(os.open(fresh, _MAKE, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(entry))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            self._sync_folder()
+            replace_file(self._path, msgspec.json.encode(entry))
         except OSError as error:
             raise JournalUnwritable(
                 f"the journal {self._path} cannot be written: {error.strerror}",
@@ -99,18 +91,11 @@ class Journal:
         try:
             self._path.unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
-                self._sync_folder()
+                sync_folder(self._path.parent)
         except OSError as error:
             raise JournalUnwritable(
                 f"the journal {self._path} cannot be removed: {error.strerror}", hint="make its folder writable"
             ) from error
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _written(step: Step) -> JournalStep:

@@ -15,7 +15,7 @@ from cdmo.api.decoding import decoder
 from cdmo.api.v1alpha1 import MigNodeStatus
 from cdmo.hardware.port import DriverReading, GpuReading
 from cdmo.model.gpu import MigMode
-from cdmo.runtime.hostpaths import read_text
+from cdmo.runtime.hostpaths import read_text, replace_file
 
 LONGEST = 64  # GPUs; no host has as many
 _MAX_BYTES = 8192
@@ -56,10 +56,7 @@ class LostModes:
             if not lost:
                 self._path.unlink(missing_ok=True)
                 return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._path.with_name(self._path.name + ".new")
-            fresh.write_bytes(msgspec.json.encode(sorted(lost)[:LONGEST]))
-            fresh.replace(self._path)
+            replace_file(self._path, msgspec.json.encode(sorted(lost)[:LONGEST]))
         except OSError as error:
             # This process still knows it; only one that is killed before the mode is on again would forget.
             logger.warning("lost MIG modes could not be written down", path=str(self._path), error=error.strerror)

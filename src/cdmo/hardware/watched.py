@@ -19,7 +19,7 @@ from cdmo.hardware.health import Memory, judge
 from cdmo.hardware.kernel_log import XidEvent
 from cdmo.hardware.port import DriverReading, GpuInstance, GpuReader, GpuWriter
 from cdmo.model.gpu import MigMode, Placement
-from cdmo.runtime.hostpaths import read_text
+from cdmo.runtime.hostpaths import read_text, replace_file
 
 _MAX_BYTES = 1 << 18
 
@@ -91,10 +91,7 @@ class WatchedGpus:
         if before is not None and before.standing() == memory.standing():
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._path.with_name(self._path.name + ".new")
-            fresh.write_bytes(msgspec.json.encode(memory))
-            fresh.replace(self._path)
+            replace_file(self._path, msgspec.json.encode(memory))
         except OSError as error:
             # This process still knows; one that starts after it has to find out anew.
             logger.warning("GPU faults could not be written down", path=str(self._path), error=error.strerror)

@@ -10,6 +10,8 @@ from cdmo.errors import BadSettings
 
 KUBELET_ROOT = PurePosixPath("/var/lib/kubelet")
 MAX_FILE_BYTES = 1 << 20  # no file that CDMO reads from a host is near this
+# Nothing that was put in a new file's place is followed or written into.
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _MAX_PARTS = 1024  # of a path, those of its links among them
 
@@ -73,6 +75,28 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
     if len(content) > limit:
         raise ValueError(f"longer than {limit} bytes")
     return content.decode()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file of CDMO's own in place of what is there: whole after a kill at any line, synced. Raises OSError."""
+    fresh = path.with_name(path.name + ".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh.unlink(missing_ok=True)  # of a write that was killed
+    with os.fdopen(os.open(fresh, _MAKE, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put on disk which files a folder has. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def resolve_inside(root: Path, path: str | PurePosixPath) -> Path:
