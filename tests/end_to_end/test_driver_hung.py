@@ -171,6 +171,19 @@ async def test_an_agent_with_a_hung_driver_ends_when_it_is_told_to(agent: Served
     assert agent.process.exit_status == 0, agent.process.tail(20)
 
 
+def tokens(bed: Bed) -> tuple[str, str]:
+    """Tokens of two accounts: of one that may read metrics, and of one that may not."""
+    plane = bed.cluster.control_plane
+    for name in ("prometheus", "stranger"):
+        plane.kubectl("create", "serviceaccount", name)
+    plane.kubectl(
+        "create", "clusterrolebinding", "prometheus", "--clusterrole=cdmo-metrics-reader",
+        "--serviceaccount=default:prometheus",
+    )  # fmt: skip
+    reader, stranger = (plane.kubectl("create", "token", name).strip() for name in ("prometheus", "stranger"))
+    return reader, stranger
+
+
 async def test_a_controller_serves_too_and_off_loopback_only_to_tokens(bed: Bed) -> None:
     port = free_port()
     process = await asyncio.to_thread(bed.cluster.start_controller, f"--listen=0.0.0.0:{port}")
@@ -194,6 +207,10 @@ async def test_a_controller_serves_too_and_off_loopback_only_to_tokens(bed: Bed)
         assert await asyncio.to_thread(get, "/livez") == (200, "ok\n")
         assert (await asyncio.to_thread(get, "/metrics"))[0] == 401
         assert (await asyncio.to_thread(get, "/metrics", "made-up"))[0] == 401
+        reader, stranger = await asyncio.to_thread(tokens, bed)
+        assert (await asyncio.to_thread(get, "/metrics", stranger))[0] == 403
+        status, text = await asyncio.to_thread(get, "/metrics", reader)
+        assert (status, "cdmo_controller_leader" in text) == (200, True)
     finally:
         bed.cluster.controllers.remove(process)
         await asyncio.to_thread(process.stop, grace=5.0)
