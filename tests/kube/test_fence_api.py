@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from cdmo.errors import ClusterError, ClusterUnavailable, Conflict, Denied, Invalid, NotFound
+from cdmo.errors import ClusterUnavailable, Conflict, Invalid, NotFound
 from cdmo.kube.fence_api import KubeFence
 from cdmo.model.cluster import Taint
-from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, PROBE_POD, REPARTITIONING_TAINT
+from cdmo.model.names import FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
 from tests.fakes import faults
-from tests.fakes.api_server import FakeApiServer, Fault
-from tests.fakes.api_store import Refused
+from tests.fakes.api_server import FakeApiServer
 from tests.fakes.clock import HastyClock
 from tests.kube.objects import POD_PATH, connection_to, node_json, pod_json
 
@@ -24,14 +23,6 @@ pytestmark = pytest.mark.asyncio
 
 OTHERS = {"key": "team", "value": "ml", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"}
 SLICES = "apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
-FENCE_SAYS = (
-    f"pods \"{PROBE_POD}\" is forbidden: ValidatingAdmissionPolicy 'cdmo-fence' with binding 'cdmo-fence' denied "
-    "request: node n1 is being repartitioned by CDMO; the pod can be bound to it in a moment (version 4711)"
-)
-RBAC_SAYS = (
-    f'pods "{PROBE_POD}" is forbidden: User "system:serviceaccount:cdmo:cdmo-fence" cannot create resource '
-    '"pods/binding" in API group "" in the namespace "default"'
-)
 
 
 @asynccontextmanager
@@ -252,45 +243,6 @@ async def test_a_list_that_outlives_its_token_is_read_again(tmp_path: Path) -> N
         assert len(await api.pods_on("n1")) == 501
 
 
-@pytest.mark.parametrize(
-    ("answer", "refused"),
-    [
-        (faults.answer(403, "Forbidden", FENCE_SAYS), 4711),
-        (faults.body(json.dumps(Refused(404, "NotFound", "", {"name": PROBE_POD}).body).encode(), 404), None),
-    ],
-)
-async def test_only_the_fences_own_refusal_proves_it(tmp_path: Path, answer: Fault, refused: int | None) -> None:
-    async with fence(tmp_path) as (server, api):
-        server.script("post", answer)
-        assert await api.refused_as_of("n1", server.url) == refused
-        (request,) = server.asked("post")
-        assert request.path == f"/api/v1/namespaces/default/pods/{PROBE_POD}/binding"
-        assert request.query["dryRun"] == "All"
-        assert request.json()["target"]["name"] == "n1"
-
-
-@pytest.mark.parametrize(
-    ("answer", "failure"),
-    [
-        (faults.answer(403, "Forbidden", RBAC_SAYS), Denied),
-        (faults.answer(403, "Forbidden", FENCE_SAYS.replace("'cdmo-fence'", "'cdmo-fence-2'")), Denied),
-        (faults.answer(401, "Unauthorized"), Denied),
-        (faults.answer(404, "NotFound", "page not found"), NotFound),
-        (faults.body(b"<html>no such page</html>", 404), NotFound),
-        (faults.answer(503), ClusterUnavailable),
-        (faults.reset, ClusterUnavailable),
-        (faults.body(b"{}", 201), ClusterError),
-        (faults.answer(403, "Forbidden", FENCE_SAYS.replace("version", "as of")), ClusterError),
-    ],
-)
-async def test_any_other_answer_proves_nothing(tmp_path: Path, answer: Fault, failure: type[ClusterError]) -> None:
-    async with fence(tmp_path) as (server, api):
-        server.script("post", answer)
-        with pytest.raises(failure) as caught:
-            await api.refused_as_of("n1", server.url)
-        assert type(caught.value) is failure
-
-
 def endpoint_slice(*addresses: str, kind: str = "IPv4", port: str = "https") -> Any:
     """An EndpointSlice of the API servers."""
     return {
@@ -339,10 +291,3 @@ async def test_api_servers_that_cannot_be_learnt_now_are_not_guessed(tmp_path: P
         server.script("list", faults.answer(503))
         with pytest.raises(ClusterUnavailable):
             await api.api_servers()
-
-
-async def test_another_server_is_asked_at_its_own_address(tmp_path: Path) -> None:
-    async with fence(tmp_path) as (server, api), FakeApiServer() as other:
-        other.script("post", faults.answer(403, "Forbidden", FENCE_SAYS))
-        assert await api.refused_as_of("n1", other.url)
-        assert not server.asked("post")

@@ -16,6 +16,7 @@ from cdmo.errors import ClusterError, Conflict, Denied, Expired, Invalid, NotFou
 from cdmo.kube.connect import MERGE_PATCH, Connection
 from cdmo.kube.errors import translate
 from cdmo.kube.fence_probe import LONGEST_VERSION, refused_as_of
+from cdmo.kube.pages import pages
 from cdmo.kube.resources import ENDPOINT_SLICE, NODE, POD, Ask
 from cdmo.kube.slim import node_info, pod_info
 from cdmo.kube.wire import decode_page, identity
@@ -250,20 +251,15 @@ class KubeFence:
     async def _pods_once(self, selector: str) -> dict[str, PodInfo]:
         ask = Ask("list", POD)
         found: dict[str, PodInfo] = {}
-        params = {"fieldSelector": selector, "limit": _PAGE}
-        while True:
-            body = await self._connection.call(ask, params=params)
+        async for page in pages(self._connection, ask, {"fieldSelector": selector, "limit": _PAGE}):
             try:
-                page = decode_page(body)
                 for raw in page.items or ():
                     key, _ = identity(raw)
                     found[key] = pod_info(raw)
             except (msgspec.MsgspecError, ValueError, OverflowError) as error:
                 # Not left out as a mirror would: a pod that cannot be judged must stop the change.
                 raise _unreadable(error, ask) from error
-            if not page.metadata.continue_token:
-                return found
-            params = {**params, "continue": page.metadata.continue_token}
+        return found
 
     async def api_servers(self) -> tuple[str, ...]:
         """Base URL of every API server, the configured one first. Falls back to that one alone when this process

@@ -22,9 +22,10 @@ import structlog
 from cdmo.errors import ClusterError, ClusterUnavailable, Expired
 from cdmo.kube.connect import Connection
 from cdmo.kube.errors import failure_of_status, retry_after_s, status_of, translate
+from cdmo.kube.pages import pages
 from cdmo.kube.port import Mirror
 from cdmo.kube.resources import Ask, Kind
-from cdmo.kube.wire import decode_event, decode_page, identity, lines
+from cdmo.kube.wire import decode_event, identity, lines
 from cdmo.runtime.clock import Clock
 
 T = TypeVar("T")
@@ -172,22 +173,11 @@ class Reflector(Generic[T]):
         ask = Ask("list", self._kind, namespace=self._namespace)
         found: dict[str, T] = {}
         unreadable: dict[str, str] = {}
-        version = token = ""
-        while True:
-            params = {**self._selectors, "limit": str(self._settings.page)}
-            if token:
-                params["continue"] = token
-            body = await self._connection.call(ask, params=params)
-            try:
-                page = decode_page(body)
-            except msgspec.MsgspecError as error:
-                raise translate(error, ask) from error
+        version = ""
+        async for page in pages(self._connection, ask, {**self._selectors, "limit": str(self._settings.page)}):
             for raw in page.items or ():
                 self._read(raw, found, unreadable)
             version = version or page.metadata.resource_version or ""
-            token = page.metadata.continue_token or ""
-            if not token:
-                break
         if not version:
             raise ClusterUnavailable(f"could not {ask}: the list has no resource version")
         self._replace(found, unreadable)
