@@ -49,7 +49,7 @@ check-imports: setup ## The layers and owners of .importlinter
 check-generated: setup ## Generated files are what their sources make
 	@$(RUN)/python -m cdmo.api.schema --check $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py --check
-	@$(RUN)/python tools/generate_cards.py --check
+	@$(RUN)/python -m tools.generate_cards --check
 	@$(RUN)/python -m tools.generate_access --check
 
 check-files: setup ## File sizes, the changelog's version, nothing of one machine in any file
@@ -66,7 +66,7 @@ bench-real: setup ## Benchmarks on a real kubelet; Linux, root (ARGS="-k load", 
 crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables, table of rights
 	@$(RUN)/python -m cdmo.api.schema --write $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py
-	@$(RUN)/python tools/generate_cards.py
+	@$(RUN)/python -m tools.generate_cards --write
 	@$(RUN)/python -m tools.generate_access --write
 	@$(RUN)/python -m tools.generate_protocol --write
 

@@ -8,8 +8,6 @@ A verb without a reason and a reason without its verb are errors: whoever widens
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +17,8 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tools.generated import REPOSITORY, NotMade, write_or_check
+
 RBAC = REPOSITORY / "deploy" / "rbac"
 POLICIES = REPOSITORY / "deploy" / "policy"
 TARGET = REPOSITORY / "docs" / "reference" / "access.md"
@@ -34,10 +33,6 @@ HEAD = """<!-- Generated from deploy/rbac and deploy/policy by tools/generate_ac
 Every right of CDMO's two service accounts, and why it is needed. What each means for the cluster's safety is in
 [access](../access.md).
 """
-
-
-class AccessError(Exception):
-    """Roles and reasons do not fit."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -101,7 +96,7 @@ class Row:
 
 
 def rows(account: str, granted: list[Grant], reasons: dict[str, dict[str, str]]) -> list[Row]:
-    """The table of one account. Raises AccessError naming every verb or reason that is alone."""
+    """The table of one account. Raises NotMade naming every verb or reason that is alone."""
     unexplained: dict[tuple[str, str], list[Grant]] = {}
     for each in granted:
         if each.account == account:
@@ -111,11 +106,11 @@ def rows(account: str, granted: list[Grant], reasons: dict[str, dict[str, str]])
         for verbs, why in by_verbs.items():
             explained = [unexplained.pop((kind, verb), []) for verb in verbs.split(", ")]
             if not all(explained):
-                raise AccessError(f"reasons.toml: {account} has no {verbs!r} on {kind}")
+                raise NotMade(f"reasons.toml: {account} has no {verbs!r} on {kind}")
             made.extend(Row(kind, where, verbs, why) for where in dict.fromkeys(map(_where, chain(*explained))))
     if unexplained:
         alone = ", ".join(f"{verb} {kind}" for kind, verb in sorted(unexplained))
-        raise AccessError(f"reasons.toml: {account} may {alone}, and nothing says why")
+        raise NotMade(f"reasons.toml: {account} may {alone}, and nothing says why")
     return made
 
 
@@ -129,7 +124,7 @@ def page(objects: list[dict[str, Any]], reasons: dict[str, Any], policies: list[
     granted = grants(objects)
     unknown = sorted({*reasons, *(each.account for each in granted)} - ACCOUNTS.keys())
     if unknown:
-        raise AccessError(f"accounts that the page does not know: {', '.join(unknown)}")
+        raise NotMade(f"accounts that the page does not know: {', '.join(unknown)}")
     parts = [HEAD]
     for account, title in ACCOUNTS.items():
         parts.append(f"\n## {title}\n\nService account `{account}`, namespace `cdmo`.\n\n")
@@ -141,7 +136,7 @@ def page(objects: list[dict[str, Any]], reasons: dict[str, Any], policies: list[
     parts.append("\n## What admission refuses besides\n\n| Policy | Refusal |\n|---|---|\n")
     named = {each["metadata"]["name"]: each for each in policies if each["kind"] == "ValidatingAdmissionPolicy"}
     if named.keys() != set(CONFINING):
-        raise AccessError(f"policies that the page does not know: {', '.join(sorted(named.keys() ^ set(CONFINING)))}")
+        raise NotMade(f"policies that the page does not know: {', '.join(sorted(named.keys() ^ set(CONFINING)))}")
     parts += [f"| `{name}` | {said} |\n" for name in CONFINING for said in messages(named[name])]
     return "".join(parts)
 
@@ -151,29 +146,11 @@ def messages(policy: dict[str, Any]) -> list[str]:
     return [each.get("message") or f"`{each['messageExpression']}`" for each in policy["spec"]["validations"]]
 
 
-def main() -> int:
-    """Entry point; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--write", action="store_true", help="write the page")
-    asked.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
-    check = parser.parse_args().check
-    try:
-        reasons = tomllib.loads((RBAC / "reasons.toml").read_text())
-        fresh = page(list(documents(RBAC)), reasons, list(documents(POLICIES)))
-    except AccessError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    if not check:
-        TARGET.parent.mkdir(exist_ok=True)
-        TARGET.write_text(fresh)
-        return 0
-    if TARGET.exists() and TARGET.read_text() == fresh:
-        return 0
-    sys.stderr.write(f"error: {TARGET.relative_to(REPOSITORY)} is not what deploy/ makes\n")
-    sys.stderr.write("hint: run `make crd` and commit what it writes\n")
-    return 1
+def made() -> dict[Path, str]:
+    """The page. Raises NotMade."""
+    reasons = tomllib.loads((RBAC / "reasons.toml").read_text())
+    return {TARGET: page(list(documents(RBAC)), reasons, list(documents(POLICIES)))}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(write_or_check("The table of CDMO's rights.", made, "deploy/"))

@@ -1,7 +1,7 @@
 """Write the card tables that `cdmo simulate` carries, from the ones the driver simulator is built of.
 
-    python tools/generate_cards.py            write src/cdmo/simulation/cards.py
-    python tools/generate_cards.py --check    write nothing; exit 1 if the committed module is another one
+    python -m tools.generate_cards --write    write src/cdmo/simulation/cards.py
+    python -m tools.generate_cards --check    write nothing; exit 1 if the committed module is another one
 
 One table of facts: the wheel has no access to sim/nvml/cards, and two tables kept by hand would drift. Cards
 without MIG are left out.
@@ -9,13 +9,12 @@ without MIG are left out.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tools.generated import REPOSITORY, write_or_check
+
 SOURCES = REPOSITORY / "sim" / "nvml" / "cards"
 TARGET = REPOSITORY / "src" / "cdmo" / "simulation" / "cards.py"
 
@@ -79,21 +78,10 @@ def _profile(profile: Json) -> str:
     return f"_profile({profile['id']}, {json.dumps(profile['name'])}, {', '.join(map(str, values))})"
 
 
-def main() -> int:
-    """Entry point; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the module is stale")
-    check = parser.parse_args().check
-    fresh = module([json.loads(path.read_text()) for path in sorted(SOURCES.glob("*.json"))])
-    if not check:
-        TARGET.write_text(fresh)
-        return 0
-    if TARGET.exists() and TARGET.read_text() == fresh:
-        return 0
-    sys.stderr.write(f"error: {TARGET.relative_to(REPOSITORY)} is not what sim/nvml/cards makes\n")
-    sys.stderr.write("hint: run `make crd` and commit what it writes\n")
-    return 1
+def made() -> dict[Path, str]:
+    """The module."""
+    return {TARGET: module([json.loads(path.read_text()) for path in sorted(SOURCES.glob("*.json"))])}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(write_or_check("The card tables of `cdmo simulate`.", made, "sim/nvml/cards"))

@@ -8,17 +8,14 @@ It explores every world of the catalogue: some twenty seconds.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.protocol.catalogue import CASES, CLAIMS, RISKS, Result, at_risk, claimed, without_guard
 from tests.protocol.flow import FLOW
 from tests.protocol.reading import numbered
 from tests.protocol.rules import WHERE
+from tools.generated import REPOSITORY, write_or_check
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "docs" / "reference" / "protocol.md"
 
 HEAD = """<!-- Generated from the model in tests/protocol by tools/generate_protocol.py; do not edit. -->
@@ -130,23 +127,9 @@ def _harm(result: Result) -> str:
     return str(result.harm) if result.harm is not None else "nothing"
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check the page; the exit status."""
-    parser = argparse.ArgumentParser(description="The page of what each guard of the safety protocol is for.")
-    does = parser.add_mutually_exclusive_group(required=True)
-    does.add_argument("--write", action="store_true", help="write the page")
-    does.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is another one")
-    write = parser.parse_args(arguments).write
-    text = page()
-    if write:
-        TARGET.parent.mkdir(parents=True, exist_ok=True)
-        TARGET.write_text(text)
-        return 0
-    if TARGET.exists() and TARGET.read_text() == text:
-        return 0
-    sys.stderr.write(f"{TARGET.relative_to(REPOSITORY)} is stale: python -m tools.generate_protocol --write\n")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(
+        write_or_check(
+            "The page of what each guard of the safety protocol is for.", lambda: {TARGET: page()}, "the model"
+        )
+    )

@@ -12,7 +12,6 @@ from tools.generate_access import (
     POLICIES,
     RBAC,
     TARGET,
-    AccessError,
     Grant,
     documents,
     grants,
@@ -20,6 +19,7 @@ from tools.generate_access import (
     page,
     rows,
 )
+from tools.generated import NotMade
 
 OBJECTS = list(documents(RBAC))
 POLICY_OBJECTS = list(documents(POLICIES))
@@ -50,23 +50,23 @@ def widened(**rule: list[str]) -> list[dict[str, Any]]:
 
 def test_a_verb_without_a_reason_is_an_error() -> None:
     objects = widened(apiGroups=[""], resources=["secrets"], verbs=["get"])
-    with pytest.raises(AccessError, match="cdmo-agent may get secrets, and nothing says why"):
+    with pytest.raises(NotMade, match="cdmo-agent may get secrets, and nothing says why"):
         page(objects, REASONS, POLICY_OBJECTS)
 
 
 def test_a_reason_without_its_verb_is_an_error() -> None:
     reasons = {**REASONS, "cdmo-agent": {**REASONS["cdmo-agent"], "secrets": {"get": "Because."}}}
-    with pytest.raises(AccessError, match="cdmo-agent has no 'get' on secrets"):
+    with pytest.raises(NotMade, match="cdmo-agent has no 'get' on secrets"):
         page(OBJECTS, reasons, POLICY_OBJECTS)
 
 
 def test_an_account_that_the_page_does_not_know_is_an_error() -> None:
-    with pytest.raises(AccessError, match="cdmo-stranger"):
+    with pytest.raises(NotMade, match="cdmo-stranger"):
         page(OBJECTS, {**REASONS, "cdmo-stranger": {}}, POLICY_OBJECTS)
 
 
 def test_a_policy_that_the_page_does_not_know_is_an_error() -> None:
-    with pytest.raises(AccessError, match="cdmo-probe"):
+    with pytest.raises(NotMade, match="cdmo-probe"):
         page(OBJECTS, REASONS, [each for each in POLICY_OBJECTS if each["metadata"]["name"] != "cdmo-probe"])
 
 
