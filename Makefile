@@ -7,10 +7,11 @@ MINUTES ?= 5
 SEED ?= 1
 RUN := .venv/bin
 CRD := deploy/crds/mignodes.yaml
+CHART := charts/clearml-dynamic-mig-operator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e chaos fuzz check check-lint check-types check-imports check-generated check-files \
-	bench bench-real crd requirements clean
+.PHONY: help setup demo test e2e chaos fuzz check check-lint check-types check-imports check-generated check-chart \
+	check-files chart bench bench-real crd requirements clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -33,7 +34,7 @@ chaos: setup ## Faults without end while pods come and go (SEED=1 MINUTES=5, ARG
 fuzz: setup ## Hostile input for every reader (INPUTS=100000 SEED=1, ARGS="--only plan,spec")
 	@$(RUN)/python -m tests.fuzz --inputs $(INPUTS) --seed $(SEED) $(ARGS)
 
-check: check-lint check-types check-imports check-generated check-files ## Everything CI asks besides the tests
+check: check-lint check-types check-imports check-generated check-chart check-files ## Everything CI asks besides the tests
 
 check-lint: setup ## Style and formatting (ruff)
 	@$(RUN)/ruff check --quiet .
@@ -51,11 +52,20 @@ check-generated: setup ## Generated files are what their sources make
 	@$(RUN)/python tools/generate_protobuf.py --check
 	@$(RUN)/python -m tools.generate_cards --check
 	@$(RUN)/python -m tools.generate_access --check
+	@$(RUN)/python -m tools.generate_gpu_operator --check
+
+check-chart: setup ## The Helm chart: generated files, helm lint --strict, rendered once
+	@$(RUN)/python -m tools.generate_chart --check
+	@$(RUN)/python -m tests.chart.helm lint --strict --quiet --namespace cdmo $(CHART)
+	@$(RUN)/python -m tests.chart.helm template cdmo $(CHART) --namespace cdmo >/dev/null
 
 check-files: setup ## File sizes, the changelog's version, nothing of one machine in any file
 	@$(RUN)/python -m tools.check_file_size
 	@$(RUN)/python -m tools.check_changelog
 	@$(RUN)/python -m tools.check_portable
+
+chart: check-chart ## Check the Helm chart and render it with every value changed (ARGS="-k refused")
+	@$(RUN)/python -m pytest tests/chart $(ARGS)
 
 bench: setup ## Run the benchmarks against their recorded bounds
 	@$(RUN)/python -m pytest benchmarks $(ARGS)
@@ -63,12 +73,14 @@ bench: setup ## Run the benchmarks against their recorded bounds
 bench-real: setup ## Benchmarks on a real kubelet; Linux, root (ARGS="-k load", see benchmarks/README.md)
 	@$(RUN)/python -m pytest benchmarks/real_kubelet $(ARGS)
 
-crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables, table of rights
+crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables, table of rights, chart
 	@$(RUN)/python -m cdmo.api.schema --write $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py
 	@$(RUN)/python -m tools.generate_cards --write
 	@$(RUN)/python -m tools.generate_access --write
+	@$(RUN)/python -m tools.generate_chart --write
 	@$(RUN)/python -m tools.generate_protocol --write
+	@$(RUN)/python -m tools.generate_gpu_operator --write
 
 requirements: ## Pin the dependencies again (ARGS=--upgrade for newer ones); needs a package registry
 	@$(PYTHON) tools/pin_requirements.py $(ARGS)

@@ -29,12 +29,16 @@ OWN_DISTRIBUTION = "cdmo"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One requirements/<name>.txt: where its direct requirements come from, and whose pins it has to share."""
+    """One requirements/<name>.txt: where its direct requirements come from, and whose pins it has to share.
+
+    `alone`: what its requirements need in turn is left out, for only a file inside them is wanted.
+    """
 
     name: str
     inputs: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
     agrees_with: tuple[str, ...] = ()
+    alone: bool = False
 
 
 # In this order: what agrees with a file comes after it.
@@ -49,6 +53,8 @@ TARGETS = (
         agrees_with=("build", "runtime"),
     ),
     Target("clearml", inputs=("clearml.in",)),
+    Target("helm", inputs=("helm.in",), alone=True),
+    Target("helm-oldest", inputs=("helm-oldest.in",), alone=True),
 )
 
 
@@ -92,6 +98,7 @@ def pin(target: Target, uv: Path, *, upgrade: bool) -> None:
     # The annotations would name the constraint files, and differ with every reordering.
     command += ["--no-annotate", "--output-file", str(written), "-"]
     command += ["--upgrade"] if upgrade else []
+    command += ["--no-deps"] if target.alone else []
     subprocess.run(
         command,
         input="\n".join(direct_requirements(target)),
