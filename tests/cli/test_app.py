@@ -14,7 +14,7 @@ from cdmo.api.schema import yaml_text
 from cdmo.cli.app import app, main
 from cdmo.version import __version__
 
-VERBS = ("status", "plan", "discover", "simulate", "crd", "controller", "agent")
+VERBS = ("status", "doctor", "plan", "discover", "simulate", "crd", "controller", "agent", "gpu-operator")
 COMMAND = Path(sys.executable).with_name("cdmo")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cdmo.cli import agent, controller, crd, discover, plan, simulate, status
+from cdmo.cli import agent, controller, crd, discover, doctor, gpu_operator, plan, simulate, status
 from cdmo.cli._output import print_error
 from cdmo.errors import CdmoError
 from cdmo.version import __version__
@@ -21,10 +21,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="status")(status.status)
+app.command(name="doctor")(doctor.doctor)
 app.command(name="plan")(plan.plan)
 app.command(name="discover")(discover.discover)
 app.command(name="simulate")(simulate.simulate)
 app.command(name="crd")(crd.crd)
+app.add_typer(gpu_operator.gpu_operator, name="gpu-operator")
 app.command(name="controller")(controller.controller)
 app.command(name="agent")(agent.agent)
 
