@@ -106,15 +106,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Runs helm with folders of its own and no cluster."""
+    """Runs helm with folders of its own, and without a kubeconfig against no cluster."""
 
     program: Path
     home: Path
+    kubeconfig: Path = Path(os.devnull)
 
     def run(self, *arguments: str) -> Answer:
         """One command; the answer says how it ended."""
         homes = {f"HELM_{name}_HOME": str(self.home / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
-        environment = {"PATH": os.defpath, "HOME": str(self.home), "KUBECONFIG": os.devnull, **homes}
+        environment = {"PATH": os.defpath, "HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig), **homes}
         done = subprocess.run(
             [self.program, *arguments], capture_output=True, text=True, env=environment, timeout=_RUN_S, check=False
         )
