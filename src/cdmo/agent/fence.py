@@ -57,8 +57,8 @@ class Fence:
         self._servers, node = await asyncio.gather(
             self._api.api_servers(), self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule")
         )
-        # One that an interrupted change left says more than a fresh one, and stays as it is. After the taint's write
-        # no other that an earlier agent had begun can still be carried out: they name older versions of the Node.
+        # One that an interrupted change left says more than a fresh one, and stays as it is. A write that an earlier
+        # agent had begun names an older version of the Node: once the taint was written it is not carried out.
         self.inherited = node.labels.get(FENCE_LABEL) == FENCE_CHANGING
         value = FENCE_CHANGING if self.inherited else FENCE_VALUE
         since = await self._api.set_labels(self._node, {FENCE_LABEL: value})
