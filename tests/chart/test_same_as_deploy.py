@@ -36,7 +36,8 @@ def test_deploy_asks_for_no_label_that_the_chart_would_lose() -> None:
 
 def defaults(verb: str) -> set[str]:
     """The arguments that say what the program does without them."""
-    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    verbs = typer.main.get_command(app)
+    command = verbs.commands[verb]  # type: ignore[attr-defined]  # typer says Command of what is its group here
     return {f"{name}={_plain(each.default)}" for each in command.params for name in each.opts}
 
 

@@ -14,7 +14,7 @@ import pytest
 from cdmo.cli.doctor import as_json, lines
 from cdmo.doctor import CHECKS, Finding, Status, diagnose
 from tests.cli.test_app import COMMAND, call, one_error_and_hint, unreachable
-from tests.doctor.faults import FAULTS, environment
+from tests.doctor.faults import FAULTS, Fault, environment
 from tests.doctor.living import LivingCluster
 from tests.doctor.recorded import PLUGIN, Recorded, recorded
 from tests.kube.objects import kubeconfig
@@ -74,9 +74,9 @@ def test_a_cluster_that_does_not_answer_is_an_error_and_a_hint(
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda each: each.name)
-def test_every_answer_fits_80_columns(fault: object) -> None:
+def test_every_answer_fits_80_columns(fault: Fault) -> None:
     cluster = recorded()
-    fault.plant(cluster)  # type: ignore[attr-defined]
+    fault.plant(cluster)
     printed = list(lines(diagnose(cluster.facts())))
     # A command to copy is not broken within a word.
     assert [line for line in printed if len(line) > 80 and " " in line.strip()] == []
