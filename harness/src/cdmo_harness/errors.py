@@ -5,6 +5,7 @@ HarnessError
 │   ├── NoToolchain          no Go that is new enough, and none could be installed
 │   ├── BuildFailed          the Go compiler or the module proxy said no
 │   └── WrongBinary          a file is missing, cannot run, or is another program
+├── ImageNotBuilt            the container image cannot be built here, or its build failed
 ├── ProcessError             a process did not start, or ended while it was needed
 ├── NotReadyInTime           something did not become ready within its limit
 └── ControlPlaneError        the local API server refused what the harness asked for
@@ -33,6 +34,10 @@ class BuildFailed(BinariesError):
 
 class WrongBinary(BinariesError):
     """A file is missing, cannot be run, or is another program than its name says."""
+
+
+class ImageNotBuilt(HarnessError):
+    """The container image cannot be built on this machine, or its build failed."""
 
 
 class ProcessError(HarnessError):
