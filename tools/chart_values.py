@@ -23,10 +23,18 @@ _QUANTITIES: Json = {
     "additionalProperties": {"type": ["string", "number"], "pattern": "^[0-9]+([.][0-9]+)?(m|[kMGTP]i?)?$"},
 }
 _PORT: Json = {"type": "integer", "minimum": 1, "maximum": 65535}
+# As the API server wants them, which else refuses a part of the objects when the others are there.
+_LABEL = "([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)"
+_LABEL_KEY = f"^([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL}$"
 
 
 def _text(pattern: str) -> Json:
     return {"type": "string", "pattern": f"^({pattern})?$"}
+
+
+def _keyed(value: Json) -> Json:
+    """Labels or annotations. Not by `propertyNames`: Helm then names another value as the one at fault."""
+    return {"type": "object", "patternProperties": {_LABEL_KEY: value}, "additionalProperties": False}
 
 
 def _record(keys: tuple[str, ...], pattern: str) -> Json:
@@ -34,22 +42,24 @@ def _record(keys: tuple[str, ...], pattern: str) -> Json:
     first, *others = keys
     properties = {first: {"type": "string", "pattern": f"^{pattern}$"}} | {key: {"type": "string"} for key in others}
     item = {"type": "object", "required": list(keys), "additionalProperties": False, "properties": properties}
-    return {"type": "array", "items": item}
+    return {"type": "array", "items": item, "uniqueItems": True}
 
 
 # What the names after "# @type" stand for, as JSON Schema. Texts may be empty.
 TYPES: dict[str, Json] = {
     "accounts": _record(("namespace", "name"), _NAME),
+    "annotations": _keyed({"type": "string"}),
     "digest": _text("sha256:[0-9a-f]{64}"),
     "host": _text("[A-Za-z0-9.:-]+"),
-    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+    "labels": _keyed({"type": "string", "pattern": f"^{_LABEL}?$"}),
     "name": _text(_NAME),
-    "names": {"type": "array", "items": {"type": "string", "pattern": f"^{_NAME}$"}},
+    "names": {"type": "array", "items": {"type": "string", "pattern": f"^{_NAME}$"}, "uniqueItems": True},
     "numberOrPercent": {"type": ["integer", "string"], "minimum": 1, "pattern": "^[1-9][0-9]?%$|^100%$"},
     "object": {"type": "object"},
     "objects": {"type": "array", "items": {"type": "object"}},
+    "path": {"type": "string", "pattern": "^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$"},
     "port": _PORT,
-    "ports": {"type": "array", "items": _PORT, "minItems": 1},
+    "ports": {"type": "array", "items": _PORT, "minItems": 1, "uniqueItems": True},
     "positive": {"type": "integer", "minimum": 1},
     "registry": _text("[a-z0-9.-]+(:[0-9]+)?"),
     "repository": {"type": "string", "pattern": "^[a-z0-9._-]+(:[0-9]+)?(/[a-z0-9._-]+)*$"},
@@ -62,6 +72,7 @@ TYPES: dict[str, Json] = {
     "secondsFromOne": {"type": "number", "minimum": 1},
     "tag": _text("[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"),
     "unprivilegedPort": _PORT | {"minimum": 1024},
+    "wholeSeconds": {"type": "integer", "minimum": 0, "maximum": 3600},
     "variables": _record(("name", "value"), "[A-Za-z_][A-Za-z0-9_]*"),
 }
 

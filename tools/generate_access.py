@@ -20,17 +20,23 @@ import yaml
 from tools.generated import REPOSITORY, NotMade, write_or_check
 
 RBAC = REPOSITORY / "deploy" / "rbac"
+HOOKS = REPOSITORY / "deploy" / "hooks"  # roles of the chart's Jobs
 POLICIES = REPOSITORY / "deploy" / "policy"
 TARGET = REPOSITORY / "docs" / "reference" / "access.md"
 
-ACCOUNTS = {"cdmo-controller": "The controller", "cdmo-agent": "The agents"}
+ACCOUNTS = {
+    "cdmo-controller": "The controller",
+    "cdmo-agent": "The agents",
+    "cdmo-settle": "The chart's Job before `helm uninstall`",
+    "cdmo-doctor": "The chart's Job after an install or upgrade",
+}
 CONFINING = ("cdmo-controller", "cdmo-agent", "cdmo-probe", "cdmo-fence")  # policies, in the page's order
 
-HEAD = """<!-- Generated from deploy/rbac and deploy/policy by tools/generate_access.py (`make crd`); do not edit. -->
+HEAD = """<!-- Generated from deploy/{rbac,hooks,policy} by tools/generate_access.py (`make crd`); do not edit. -->
 
 # What CDMO may ask of the API server
 
-Every right of CDMO's two service accounts, and why it is needed. What each means for the cluster's safety is in
+Every right of CDMO's service accounts, and why it is needed. What each means for the cluster's safety is in
 [access](../access.md).
 """
 
@@ -149,7 +155,7 @@ def messages(policy: dict[str, Any]) -> list[str]:
 def made() -> dict[Path, str]:
     """The page. Raises NotMade."""
     reasons = tomllib.loads((RBAC / "reasons.toml").read_text())
-    return {TARGET: page(list(documents(RBAC)), reasons, list(documents(POLICIES)))}
+    return {TARGET: page([*documents(RBAC), *documents(HOOKS)], reasons, list(documents(POLICIES)))}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ DEPLOY = REPOSITORY / "deploy"
 CHART = REPOSITORY / "charts" / "clearml-dynamic-mig-operator"
 
 # The namespace is Helm's to make; controller.yaml and agent.yaml have templates of their own.
-COPIED = ("crds/*.yaml", "policy/*.yaml", "rbac/*.yaml")
+COPIED = ("crds/*.yaml", "hooks/*.yaml", "policy/*.yaml", "rbac/*.yaml")
 NOT_COPIED = frozenset({"rbac/namespace.yaml"})
 
 HEAD = """<!-- Generated from values.yaml by tools/generate_chart.py (`make crd`); do not edit. -->
@@ -35,8 +35,20 @@ helm upgrade -i -n cdmo cdmo charts/clearml-dynamic-mig-operator --create-namesp
 
 - One release in a cluster, in a namespace of its own: the fence lets pods of that namespace through.
 - The CRD is upgraded with the release. `helm uninstall` leaves it, unless `crds.keep` is false, and leaves pods,
-  slices and MIG mode as they are. Take the label off the nodes first, and wait until none is in the middle of a
-  change: `kubectl get nodes -l cdmo.clear.ml/fenced`. An agent that goes in the middle leaves its node fenced.
+  slices and MIG mode as they are. Take the label off the nodes first.
+- `helm uninstall` first runs a Job, `cdmo-settle`, that keeps the controllers from planning and waits until no node
+  is in the middle of a change: an agent that goes in the middle leaves its node fenced. When one still is after
+  `uninstall.waitSeconds`, or the Job's image cannot be had, Helm stops and takes nothing away. The reason is in
+  `kubectl logs -n cdmo job/cdmo-settle`. Uninstall again later; or go on with `helm rollback -n cdmo cdmo REVISION`
+  (the last one of `helm history`), for Helm has noted that the release is being uninstalled and does not upgrade it.
+  `helm uninstall --no-hooks` does not ask. By hand: `cdmo settle`.
+- After each install and upgrade a Job runs `cdmo doctor`; its log is the report:
+  `kubectl logs -n cdmo -l app.kubernetes.io/component=doctor --tail=-1`. Helm neither waits for it nor fails with it,
+  unless asked to by `--wait-for-jobs`.
+- Where something else than Helm applies the objects: `helm template --no-hooks`, else the Job of the uninstall runs
+  at once; and `doctor.enabled` off, for the name of its Job counts Helm's revisions.
+- MicroK8s keeps the kubelet elsewhere: `--set agent.kubeletRoot=/var/snap/microk8s/common/var/lib/kubelet`. k3s has
+  it at the usual place. A symbolic link there is followed.
 - To install again under another name or namespace, or where `kubectl apply` was used before: `--take-ownership`.
 - The agent is privileged. Where the cluster enforces Pod Security:
   `kubectl label namespace cdmo pod-security.kubernetes.io/enforce=privileged`.

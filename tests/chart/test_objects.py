@@ -18,6 +18,7 @@ API_VERSIONS = {
     "Secret": "v1",
     "Deployment": "apps/v1",
     "DaemonSet": "apps/v1",
+    "Job": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "ClusterRole": "rbac.authorization.k8s.io/v1",
@@ -29,6 +30,8 @@ API_VERSIONS = {
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
 }
 CLUSTER_WIDE = {kind for kind in API_VERSIONS if kind.startswith(("Cluster", "Validating", "Custom"))}
+# Roles outside the release's namespace: the fence's probe is tried in `default`, the gpu-operator has ConfigMaps.
+ELSEWHERE = {"cdmo-agent": "default", "cdmo-doctor": "gpu-operator"}
 # The page's override file.
 PAGE = {"imageCredentials": {"password": "a-token"}}
 
@@ -51,9 +54,9 @@ def test_every_object_bears_helms_labels_and_lies_in_the_releases_namespace(ever
         namespace = each["metadata"].get("namespace")
         if each["kind"] in CLUSTER_WIDE:
             assert namespace is None, identity(each)
-        else:  # the fence's probe is tried in `default`
-            probe = each["kind"] in ("Role", "RoleBinding") and each["metadata"]["name"] == "cdmo-agent"
-            assert namespace == ("default" if probe else "cdmo"), identity(each)
+        else:
+            elsewhere = ELSEWHERE.get(each["metadata"]["name"]) if each["kind"].startswith("Role") else None
+            assert namespace in ("cdmo", elsewhere), identity(each)
 
 
 def test_no_object_is_made_twice(everything: list[Json]) -> None:
@@ -72,20 +75,27 @@ def selectors(objects: list[Json]) -> list[tuple[str, Json]]:
 
 
 def test_whatever_selects_pods_selects_those_of_its_component(everything: list[Json]) -> None:
-    workloads = of_kind(everything, "Deployment") + of_kind(everything, "DaemonSet")
+    workloads = [each for kind in ("Deployment", "DaemonSet", "Job") for each in of_kind(everything, kind)]
     labels = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in workloads}
     found = selectors(everything)
-    assert len(found) == 7
+    assert len(found) == 9
     for name, selector in found:
-        assert [other for other, held in labels.items() if selector.items() <= held.items()] == [name]
+        chosen = [other.removesuffix("-1") for other, held in labels.items() if selector.items() <= held.items()]
+        assert chosen == [name]
 
 
 def test_every_account_and_role_that_is_named_is_there(everything: list[Json]) -> None:
     there = set(map(identity, everything))
-    for component in ("controller", "agent"):
+    for component in ("controller", "agent", "settle", "doctor"):
         assert ("ServiceAccount", "cdmo", pod_spec(everything, component)["serviceAccountName"]) in there
     bindings = of_kind(everything, "RoleBinding") + of_kind(everything, "ClusterRoleBinding")
-    assert len(bindings) == 5
+    assert {each["metadata"]["name"] for each in bindings} == {
+        "cdmo-controller",
+        "cdmo-agent",
+        "cdmo-settle",
+        "cdmo-doctor",
+        "cdmo-metrics-reader",
+    }
     for each in bindings:
         role = each["roleRef"]
         namespace = each["metadata"].get("namespace", "") if role["kind"] == "Role" else ""
@@ -127,8 +137,14 @@ def test_the_pages_override_file_makes_a_pull_secret_that_both_use(chart: Chart)
     assert registry == "https://index.docker.io/v1/"
     assert (account["username"], account["password"]) == ("allegroaienterprise", "a-token")
     assert base64.b64decode(account["auth"]) == b"allegroaienterprise:a-token"
-    for component in ("controller", "agent"):
+    for component in ("controller", "agent", "settle", "doctor"):
         assert pod_spec(objects, component)["imagePullSecrets"] == [{"name": "cdmo-registry"}]
+
+
+def test_a_pull_secret_that_is_named_besides_is_not_named_twice(chart: Chart) -> None:
+    """The API server refuses a list with the same key twice."""
+    objects = chart.objects(merged(PAGE, {"imagePullSecrets": ["login", "cdmo-registry"]}))
+    assert pod_spec(objects, "agent")["imagePullSecrets"] == [{"name": "login"}, {"name": "cdmo-registry"}]
 
 
 def test_without_a_password_there_is_no_secret(objects: list[Json]) -> None:
@@ -180,7 +196,8 @@ def test_the_crd_is_kept_on_uninstall_unless_somebody_says_otherwise(
 
 
 def test_nothing_but_the_crd_is_kept(objects: list[Json]) -> None:
-    kept = [identity(each)[0] for each in objects if each["metadata"].get("annotations")]
+    annotated = [each for each in objects if "helm.sh/resource-policy" in each["metadata"].get("annotations", {})]
+    kept = [each["kind"] for each in annotated]
     assert kept == ["CustomResourceDefinition"]
 
 

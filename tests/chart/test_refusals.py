@@ -74,6 +74,12 @@ MISFITS = {
         "set `controller.logLevel`",
         {"controller": {"env": [], "logLevel": "debug"}},
     ),
+    "a variable that is set twice": Misfit(
+        {"agent": {"env": [{"name": "HTTPS_PROXY", "value": "a"}, {"name": "HTTPS_PROXY", "value": "b"}]}},
+        "agent.env sets HTTPS_PROXY twice",
+        "take one of them out of `agent.env`",
+        {"agent": {"env": [{"name": "HTTPS_PROXY", "value": "b"}]}},
+    ),
 }
 
 
@@ -89,6 +95,17 @@ def test_what_does_not_fit_together_is_refused_with_what_mends_it(chart: Chart, 
 def test_the_namespace_in_which_the_fence_is_proved_is_refused(chart: Chart) -> None:
     with pytest.raises(Refused, match="add `--namespace cdmo --create-namespace`"):
         chart.objects({}, namespace="default")
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "kube-public"])
+def test_a_namespace_with_others_pods_is_refused(chart: Chart, namespace: str) -> None:
+    with pytest.raises(Refused, match=f"lets pods in that namespace through, and {namespace} has others' pods: add"):
+        chart.objects({}, namespace=namespace)
+
+
+def test_a_namespace_that_nobody_can_look_up_is_taken(chart: Chart) -> None:
+    """Without a cluster; tests/chart/test_on_a_cluster.py has the other half."""
+    assert chart.objects({"doctor": {"configMapNamespaces": ["nowhere"]}})
 
 
 def test_a_cluster_before_1_30_is_refused(chart: Chart) -> None:

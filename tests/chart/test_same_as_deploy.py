@@ -10,10 +10,10 @@ import typer
 from cdmo_harness.manifests import DEPLOY, FILES, documents
 
 from cdmo.cli.app import app
-from tests.chart.rendering import Chart, Json, identity, of_kind, one, pod_spec
+from tests.chart.rendering import WORKLOADS, Chart, Json, identity, of_kind, one, pod_spec
 
-WORKLOADS = {"controller": "Deployment", "agent": "DaemonSet"}
-IN_FILES = [each for name in FILES if name != "rbac/namespace.yaml" for each in documents(DEPLOY / name)]
+HOOKS = ("hooks/settle.yaml", "hooks/doctor.yaml")
+IN_FILES = [each for name in (*FILES, *HOOKS) if name != "rbac/namespace.yaml" for each in documents(DEPLOY / name)]
 
 
 def without_labels(item: Json) -> Json:
@@ -46,10 +46,10 @@ def _plain(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-@pytest.mark.parametrize("component", WORKLOADS)
+@pytest.mark.parametrize("component", ["controller", "agent"])
 def test_the_workloads_are_those_of_deploy(objects: list[Json], component: str) -> None:
     (wanted,) = documents(DEPLOY / f"{component}.yaml")
-    found = copy.deepcopy(one(objects, WORKLOADS[component], f"cdmo-{component}"))
+    found = copy.deepcopy(one(objects, *WORKLOADS[component]))
     program = found["spec"]["template"]["spec"]["containers"][0]
     told = set(program["args"]) & defaults(component)
     assert told, "the chart says what its values say also where the program would do so by itself"
@@ -61,9 +61,9 @@ def test_the_workloads_are_those_of_deploy(objects: list[Json], component: str) 
     assert without_labels(found) == without_labels(wanted)
 
 
-def test_beside_deploy_there_are_services_and_a_disruption_budget_only(objects: list[Json]) -> None:
+def test_beside_deploy_there_are_jobs_services_and_a_disruption_budget_only(objects: list[Json]) -> None:
     known = {identity(each) for each in IN_FILES}
-    known |= {(kind, "cdmo", f"cdmo-{component}") for component, kind in WORKLOADS.items()}
+    known |= {(kind, "cdmo", name) for kind, name in WORKLOADS.values()}
     beside = sorted({identity(each) for each in objects} - known)
     assert beside == [
         ("PodDisruptionBudget", "cdmo", "cdmo-controller"),

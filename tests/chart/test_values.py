@@ -92,12 +92,37 @@ def test_an_unknown_key_is_refused_by_its_name(unknown_keys: str, section: tuple
         ("controller.podLabels", {"number": 1}),
         ("agent.env", [{"name": "NAME"}]),
         ("imagePullSecrets", [{"name": "login"}]),
+        ("agent.kubeletRoot", "var/lib/kubelet"),
+        ("agent.kubeletRoot", "/var/lib/../kubelet"),
+        ("agent.kubeletRoot", "/var/lib/kubelet/"),
+        ("uninstall.waitSeconds", 1.5),
+        ("uninstall.waitSeconds", 86400),
+        ("doctor.configMapNamespaces", ["Gpu Operator"]),
+        ("doctor.configMapNamespaces", ["gpu-operator", "gpu-operator"]),
+        ("imagePullSecrets", ["login", "login"]),
+        ("controller.podLabels", {"team": "a b"}),
+        ("controller.podLabels", {"team": "a" * 64}),
+        ("controller.podLabels", {"-team": "a"}),
+        ("agent.nodeSelector", {"example.com/pool/x": "a"}),
+        ("agent.podAnnotations", {"my annotation": "a"}),
     ],
 )
 def test_what_could_not_work_is_refused(chart: Chart, name: str, value: Any) -> None:
     path = name.split(".")
     with pytest.raises(Refused, match=f"at '/{'/'.join(path)}"):
         chart.objects(nested(path, value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("controller.podLabels", {"example.com/team_1.a": "A-b_c.9", "empty": ""}),
+        ("agent.nodeSelector", {"node-role.kubernetes.io/gpu": ""}),
+        ("agent.podAnnotations", {"example.com/note": "any words: {}"}),
+    ],
+)
+def test_what_the_api_server_takes_is_taken(chart: Chart, name: str, value: Any) -> None:
+    assert chart.objects(nested(name.split("."), value))
 
 
 def test_as_part_of_another_chart_it_takes_helms_own_key(chart: Chart, objects: list[Json]) -> None:

@@ -19,6 +19,34 @@ def test_all_places_are_below_the_root(tmp_path: Path) -> None:
     assert host.state == tmp_path / "var/lib/cdmo"
 
 
+@pytest.mark.parametrize("target", ["/srv/disk/kubelet", "../../srv/disk/kubelet"])
+def test_a_kubelets_folder_that_is_a_link_is_followed_inside_the_root(tmp_path: Path, target: str) -> None:
+    real = tmp_path / "srv/disk/kubelet/device-plugins"
+    real.mkdir(parents=True)
+    link = tmp_path / "var/lib/kubelet"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    host = HostPaths(tmp_path)
+    assert host.device_plugins == real
+    assert host.pod_resources_socket == tmp_path / "srv/disk/kubelet/pod-resources/kubelet.sock"
+
+
+def test_a_kubelets_folder_whose_links_lead_nowhere_is_told(tmp_path: Path) -> None:
+    link = tmp_path / "var/lib/kubelet"
+    link.parent.mkdir(parents=True)
+    link.symlink_to("kubelet")
+    with pytest.raises(BadSettings, match=r"/var/lib/kubelet/device-plugins cannot be followed") as raised:
+        _ = HostPaths(tmp_path).device_plugins
+    assert "--kubelet-root" in raised.value.hint
+
+
+@pytest.mark.parametrize("named", ["var/lib/kubelet", "", "/var/../kubelet"])
+def test_a_kubelets_folder_that_is_not_absolute_is_refused(tmp_path: Path, named: str) -> None:
+    with pytest.raises(BadSettings, match="is not an absolute path") as raised:
+        HostPaths(tmp_path, PurePosixPath(named))
+    assert "--kubelet-root" in raised.value.hint
+
+
 def test_the_boot_id_is_read_below_the_root(tmp_path: Path) -> None:
     with pytest.raises(BadSettings) as raised:
         HostPaths(tmp_path).boot_id()

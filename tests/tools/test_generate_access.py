@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tools.generate_access import (
+    ACCOUNTS,
+    HOOKS,
     POLICIES,
     RBAC,
     TARGET,
@@ -21,7 +23,7 @@ from tools.generate_access import (
 )
 from tools.generated import NotMade
 
-OBJECTS = list(documents(RBAC))
+OBJECTS = [*documents(RBAC), *documents(HOOKS)]
 POLICY_OBJECTS = list(documents(POLICIES))
 REASONS = tomllib.loads((RBAC / "reasons.toml").read_text())
 
@@ -30,7 +32,7 @@ def test_the_committed_page_is_what_the_manifests_make() -> None:
     assert TARGET.read_text() == page(OBJECTS, REASONS, POLICY_OBJECTS)
 
 
-@pytest.mark.parametrize("account", ["cdmo-agent", "cdmo-controller"])
+@pytest.mark.parametrize("account", ACCOUNTS)
 def test_every_right_is_a_line_of_the_page(account: str) -> None:
     text = TARGET.read_text()
     granted = [each for each in grants(OBJECTS) if each.account == account]

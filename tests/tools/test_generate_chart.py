@@ -14,7 +14,7 @@ from tools.generated import NotMade
 def test_every_manifest_that_has_no_template_of_its_own_is_copied_byte_by_byte() -> None:
     files = made()
     copied = {path.relative_to(CHART / "files"): text for path, text in files.items() if "files" in path.parts}
-    folders = (path for folder in ("crds", "policy", "rbac") for path in (DEPLOY / folder).glob("*.yaml"))
+    folders = (path for folder in ("crds", "hooks", "policy", "rbac") for path in (DEPLOY / folder).glob("*.yaml"))
     wanted = {path.relative_to(DEPLOY) for path in folders} - {Path(name) for name in NOT_COPIED}
     assert copied == {name: (DEPLOY / name).read_text() for name in wanted}
 

@@ -4,6 +4,7 @@
 {{- include "cdmo.checkCluster" . }}
 {{- include "cdmo.checkImage" . }}
 {{- include "cdmo.checkPlacement" . }}
+{{- include "cdmo.checkDoctor" . }}
 {{- include "cdmo.checkPods" (list "controller" .Values.controller) }}
 {{- include "cdmo.checkPods" (list "agent" .Values.agent) }}
 {{- end }}
@@ -11,6 +12,9 @@
 {{- define "cdmo.checkCluster" -}}
 {{- if eq .Release.Namespace "default" }}
 {{- fail "CDMO needs a namespace of its own, for its fence lets pods in that namespace through and is proved in `default`: add `--namespace cdmo --create-namespace`" }}
+{{- end }}
+{{- if hasPrefix "kube-" .Release.Namespace }}
+{{- fail (printf "CDMO needs a namespace of its own, for its fence lets pods in that namespace through, and %s has others' pods: add `--namespace cdmo --create-namespace`" .Release.Namespace) }}
 {{- end }}
 {{- /* Without a cluster (`helm template`) groups are known and kinds are not: then there is nothing to ask. */ -}}
 {{- $known := .Capabilities.APIVersions }}
@@ -48,6 +52,15 @@
 {{- end }}
 {{- end }}
 
+{{- define "cdmo.checkDoctor" -}}
+{{- range $namespace := .Values.doctor.configMapNamespaces }}
+{{- /* Without a cluster nothing is found, not even what is always there. */ -}}
+{{- if and (lookup "v1" "Namespace" "" "kube-system") (not (lookup "v1" "Namespace" "" $namespace)) }}
+{{- fail (printf "doctor.configMapNamespaces names %s, and there is no such namespace: create it, or take it out of `doctor.configMapNamespaces`" $namespace) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Call with (list "agent" .Values.agent). */ -}}
 {{- define "cdmo.checkPods" -}}
 {{- $component := index . 0 }}
@@ -58,7 +71,12 @@
 {{- end }}
 {{- end }}
 {{- $own := dict "KUBERNETES_SERVICE_HOST" "kubernetesApi.host" "KUBERNETES_SERVICE_PORT" "kubernetesApi.port" "CDMO_LOG_LEVEL" (printf "%s.logLevel" $component) "CDMO_LISTEN" "serving.port" }}
+{{- $seen := dict }}
 {{- range $values.env }}
+{{- if hasKey $seen .name }}
+{{- fail (printf "%s.env sets %s twice: take one of them out of `%s.env`" $component .name $component) }}
+{{- end }}
+{{- $_ := set $seen .name true }}
 {{- if hasKey $own .name }}
 {{- fail (printf "%s.env sets %s, which has a value of its own: set `%s`" $component .name (get $own .name)) }}
 {{- end }}

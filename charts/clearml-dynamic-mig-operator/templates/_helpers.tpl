@@ -19,9 +19,12 @@ app.kubernetes.io/name: cdmo
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 
-{{- /* The objects of one file below files/, in the release's namespace; call with (list $ "policy/agent.yaml"). */ -}}
+{{- /* The objects of one file below files/, in the release's namespace; call with (list $ "policy/agent.yaml"), and with
+a mapping of annotations as a third where they are to have some. */ -}}
 {{- define "cdmo.deployed" -}}
 {{- $root := index . 0 }}
+{{- $annotations := dict }}
+{{- if gt (len .) 2 }}{{ $annotations = index . 2 }}{{ end }}
 {{- $namespace := $root.Release.Namespace }}
 {{- $text := $root.Files.Get (printf "files/%s" (index . 1)) }}
 {{- $text = regexReplaceAll "(?m)namespace: cdmo$" $text (printf "namespace: %s" $namespace) }}
@@ -30,9 +33,7 @@ app.kubernetes.io/component: {{ . }}
 {{- range splitList "\n---\n" $text }}
 {{- $object := fromYaml . }}
 {{- $_ := set $object.metadata "labels" (include "cdmo.labels" $root | fromYaml) }}
-{{- if and (eq $object.kind "CustomResourceDefinition") $root.Values.crds.keep }}
-{{- $_ := set $object.metadata "annotations" (dict "helm.sh/resource-policy" "keep") }}
-{{- end }}
+{{- if $annotations }}{{ $_ := set $object.metadata "annotations" $annotations }}{{ end }}
 ---
 {{ toYaml $object }}
 {{- end }}
@@ -52,7 +53,7 @@ app.kubernetes.io/component: {{ . }}
 
 {{- define "cdmo.pullSecrets" -}}
 {{- $names := .Values.imagePullSecrets }}
-{{- if .Values.imageCredentials.password }}{{ $names = append $names "cdmo-registry" }}{{ end }}
+{{- if .Values.imageCredentials.password }}{{ $names = append $names "cdmo-registry" | uniq }}{{ end }}
 {{- if $names }}
 imagePullSecrets:
 {{- range $names }}
@@ -94,4 +95,30 @@ readinessProbe:
 {{- range index . 1 }}
 - {name: {{ .name }}, value: {{ .value | quote }}}
 {{- end }}
+{{- end }}
+
+{{- define "cdmo.doctorJob" -}}
+cdmo-doctor-{{ .Release.Revision }}
+{{- end }}
+
+{{- define "cdmo.offGpuNodes" -}}
+nodeAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    nodeSelectorTerms:
+    - matchExpressions:
+      - {key: cdmo.clear.ml/gpu-partitioning, operator: DoesNotExist}
+{{- end }}
+
+{{- /* Both as the Pod Security level `restricted` wants them. */ -}}
+{{- define "cdmo.restrictedPod" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "cdmo.restrictedContainer" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
 {{- end }}

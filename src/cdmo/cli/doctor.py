@@ -13,11 +13,12 @@ import typer
 
 from cdmo.cli._options import Kubeconfig, OutputOption
 from cdmo.cli._output import Output, print_json
-from cdmo.doctor import ClusterFacts, Finding, Status, diagnose
+from cdmo.doctor import Finding, Status, diagnose
 from cdmo.text import printable
 
 WIDTH = 80  # columns
 READ_LIMIT = 120.0  # seconds
+AGAIN = 5.0  # seconds between two looks
 MOST_OF_A_CHECK = 10  # findings that are shown; a fault of every Node is understood by then
 _STATUS, _CHECK = 9, 20  # columns of the first two words
 
@@ -28,12 +29,18 @@ def doctor(
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit status 0 whatever is found: for a job that only writes it down.")
     ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait", min=0.0, help="Seconds to look again while there are errors: what was just installed must start."
+        ),
+    ] = 0.0,
 ) -> None:
     """Check the cluster: CDMO's parts, the GPU nodes, NVIDIA's gpu-operator, others that cut GPUs. Changes nothing.
 
     Exit status 0: nothing hinders slices (there may be warnings). 1: an error was found, or the cluster is silent.
     """
-    findings = diagnose(asyncio.run(_read(kubeconfig)))
+    findings = asyncio.run(_look(kubeconfig, wait))
     if output is Output.JSON:
         print_json(as_json(findings))
     else:
@@ -101,10 +108,16 @@ def _wrapped(text: str, head: str) -> list[str]:
     )
 
 
-async def _read(kubeconfig: Kubeconfig) -> ClusterFacts:
+async def _look(kubeconfig: Kubeconfig, wait: float) -> list[Finding]:
     from cdmo.kube.connect import ConnectSettings, connect
     from cdmo.kube.doctor_reader import read_facts
     from cdmo.runtime.clock import SystemClock
 
+    clock = SystemClock()
+    end = clock.monotonic() + wait
     async with connect(ConnectSettings(kubeconfig), os.environ) as connection:
-        return await read_facts(connection, SystemClock().now(), READ_LIMIT)
+        while True:
+            findings = list(diagnose(await read_facts(connection, clock.now(), READ_LIMIT)))
+            if clock.monotonic() >= end or not any(each.status is Status.ERROR for each in findings):
+                return findings
+            await clock.sleep(AGAIN)

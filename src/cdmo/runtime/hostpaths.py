@@ -18,10 +18,20 @@ _MAX_PARTS = 1024  # of a path, those of its links among them
 
 @dataclass(frozen=True, slots=True)
 class HostPaths:
-    """The places CDMO uses on a host. `kubelet` is the kubelet's root directory as the host names it."""
+    """The places CDMO uses on a host. `kubelet` is the kubelet's root directory as the host names it; raises
+    BadSettings for one that is not absolute."""
 
     root: Path
     kubelet: PurePosixPath = KUBELET_ROOT
+
+    def __post_init__(self) -> None:
+        """Refuse what would depend on where this process was started."""
+        if not self.kubelet.is_absolute() or ".." in self.kubelet.parts:
+            raise BadSettings(
+                f"the kubelet's root directory {str(self.kubelet)!r} is not an absolute path",
+                hint="give --kubelet-root as the kubelet has it: /var/lib/kubelet, on MicroK8s "
+                "/var/snap/microk8s/common/var/lib/kubelet",
+            )
 
     def under(self, path: str | PurePosixPath) -> Path:
         """A path of the host, for example "/run/nvidia/driver", as this process reaches it."""
@@ -39,13 +49,23 @@ class HostPaths:
 
     @property
     def device_plugins(self) -> Path:
-        """The directory where device plugins make their sockets."""
-        return self.under(self.kubelet / "device-plugins")
+        """The directory where device plugins make their sockets. Raises BadSettings."""
+        return self._kubelet_folder("device-plugins")
 
     @property
     def pod_resources_socket(self) -> Path:
-        """The kubelet's PodResources socket."""
-        return self.under(self.kubelet / "pod-resources" / "kubelet.sock")
+        """The kubelet's PodResources socket. Raises BadSettings."""
+        return self._kubelet_folder("pod-resources") / "kubelet.sock"
+
+    def _kubelet_folder(self, name: str) -> Path:
+        # Often a symbolic link to a larger disk, and absolute: from a pod it would lead into the pod's own root.
+        try:
+            return resolve_inside(self.root, self.kubelet / name)
+        except OSError as error:
+            raise BadSettings(
+                f"the kubelet's folder {self.kubelet / name} cannot be followed below {self.root}: {error}",
+                hint="give --kubelet-root the directory that its symbolic links mean",
+            ) from error
 
     @property
     def state(self) -> Path:
