@@ -51,9 +51,9 @@ its profile anyway.
 
 ASSUMED = """## What is assumed
 
-- Within the settling time of the fence (`FenceLimits.settle`) binds that were admitted before it are in the store,
-  and the scheduler has heard of the taint. Where that is not so, it is as without the guard "settle before the list
-  of pods".
+- Within the settling time of the fence (`FenceLimits.settle`) binds that were admitted before it are in the store.
+  Where that is not so, it is as without the guard "settle before the list of pods".
+- Pods are placed by one scheduler, the one that is asked what it knows (`--scheduler`).
 - What the kubelet counted before the device plugin's reload is in the Node's status when the counts are looked at
   once more. Where it is not, see the end of this page's tables.
 - Every API server that can admit a bind is listed by the EndpointSlices of `default/kubernetes`. One that is not is

@@ -70,7 +70,7 @@ class ReloadStand:
             began = time.monotonic()
             stalling = asyncio.create_task(self._stall(stall if attempt == 0 else 0.0))
             try:
-                await self.plugin.reload(self.expected(), frozenset())
+                await self.plugin.reload(self.expected(), frozenset(), frozenset())
             except PluginStuck:
                 continue
             finally:
@@ -156,5 +156,5 @@ async def reload_stand(cluster: LocalCluster) -> AsyncIterator[ReloadStand]:
         if not any(gpu.slices for gpu in node.driver.snapshot()):  # they stay for the next part
             await asyncio.to_thread(node.cut, *SLICES)
         stand = ReloadStand(node, view, plugin, pods)
-        await plugin.reload(stand.expected(), frozenset())
+        await plugin.reload(stand.expected(), frozenset(), frozenset())
         yield stand

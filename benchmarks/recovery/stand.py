@@ -59,9 +59,9 @@ class Stand:
 
     def resource(self, node: str) -> str:
         """One of which this node has no slice: a pod that asks for it there needs a cut."""
-        mignode = self.view.mignodes[node]
-        names = {each.id: each.resource for model in mignode.status.models for each in model.profiles}
-        there = {names[each.profile_id] for gpu in mignode.status.gpus for each in gpu.devices}
+        status = self.api.get(f"{_MIGNODES}/{node}")["status"]
+        names = {each["id"]: each["resource"] for model in status["models"] for each in model["profiles"]}
+        there = {names[each["profileId"]] for gpu in status["gpus"] for each in gpu.get("devices", ())}
         return self._draw.choice(sorted(set(names.values()) - there))
 
     def changes(self, node: str) -> int:
@@ -86,9 +86,9 @@ class Stand:
                 return name
 
     def served(self, node: str, name: str, before: int) -> Served:
-        """Wait until the pod runs; `before` is `changes` before it was submitted."""
+        """Wait until the pod runs and its cut is reported; `before` is `changes` before it was submitted."""
         deadline = time.monotonic() + LIMIT
-        told = cut = 0.0
+        told = cut = running = 0.0
         while time.monotonic() < deadline:
             try:
                 status = self.api.get(f"{_PODS}/{name}")["status"]
@@ -96,9 +96,12 @@ class Stand:
                     told = time.time()
                 if not cut and self.changes(node) > before:
                     cut = time.time()
-                if status["phase"] == "Running":
+                if not running and status["phase"] == "Running":
                     assert told, f"{name} needed no cut"
-                    return Served(told, cut or time.time(), time.time())
+                    running = time.time()
+                if running and cut:
+                    # What the agent writes may be seen a moment after the pod that it lets run.
+                    return Served(told, min(cut, running), running)
             except ControlPlaneError:
                 pass  # away for a moment more
             time.sleep(_LOOK_SECONDS)

@@ -31,6 +31,7 @@
     └── ChangeStopped            a change to a node was stopped before it could do harm
         ├── GuardRefused         what would be destroyed is, or may be, in use
         ├── FenceLapsed          binds were possible while they must not be
+        ├── SchedulerSilent      the scheduler has not shown that it knows of the fence    (retryable)
         ├── ChangeStuck          a phase of a change took longer than it ever should       (retryable)
         └── JournalUnwritable    without a journal nothing is changed
 
@@ -193,6 +194,12 @@ class GuardRefused(ChangeStopped):
 
 class FenceLapsed(ChangeStopped):
     """Binds to the node were possible while they must not be."""
+
+
+class SchedulerSilent(ChangeStopped):
+    """The scheduler has not shown in time that it knows of the fence: it may go by what the node had before."""
+
+    retryable = True
 
 
 class ChangeStuck(ChangeStopped):

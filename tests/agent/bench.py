@@ -10,6 +10,7 @@ from msgspec.structs import replace as changed
 
 from cdmo.agent.loop import AgentLoop, LoopSettings
 from cdmo.agent.lost_modes import LostModes
+from cdmo.agent.marker import Marker
 from cdmo.agent.metrics import AgentMetrics
 from cdmo.agent.observe import Observer
 from cdmo.agent.status import Heart, StatusKeeper
@@ -29,9 +30,15 @@ class AgentBench:
     """The loop under test. Its mirrors follow the API server unless `lagging_node` holds an older Node."""
 
     def __init__(
-        self, folder: Path, *slices: Placement, status: MigNodeStatus | None = None, driver_limit: float = 10.0
+        self,
+        folder: Path,
+        *slices: Placement,
+        status: MigNodeStatus | None = None,
+        driver_limit: float = 10.0,
+        card: str = "H100-SXM5-80GB",
+        mig: bool = True,
     ) -> None:
-        self.rig = Rig(folder, *slices, driver_limit=driver_limit)
+        self.rig = Rig(folder, *slices, driver_limit=driver_limit, card=card, mig=mig)
         self._folder = folder
         self.node = self.rig.node
         self.gpus = self.rig.gpus
@@ -40,7 +47,7 @@ class AgentBench:
         self.events = RememberedEvents()
         self.boot_id = "boot-1"
         self.lagging_node: NodeInfo | None = None
-        self.settings = LoopSettings()
+        self.settings = LoopSettings()  # of the agent that `new_agent` makes
         self.loop = self.new_agent()
 
     def new_agent(self) -> AgentLoop:
@@ -69,6 +76,7 @@ class AgentBench:
             watch=self.watch,
             journal=self.rig.journal,
             lost_modes=LostModes(self._folder / "lost-modes.json"),
+            marker=Marker(self.node),
             status=self.keeper,
             events=self.events,
             metrics=self.metrics,

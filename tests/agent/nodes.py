@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 from cdmo.agent.apply import Applier
-from cdmo.agent.change import PHASE_LIMITS, NodeChange, Phase, Progress, QuietLimits
+from cdmo.agent.change import PHASE_LIMITS, Decide, NodeChange, Phase, Progress, QuietLimits
 from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.agent.journal import Journal
 from cdmo.agent.observe import Observation, Observer
 from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
-from cdmo.model.cluster import PodInfo
+from cdmo.agent.whole_gpus import WholeGpus
+from cdmo.agent.witness import Witness
+from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import DeviceState, Placement, PodKey
 from cdmo.runtime.clock import SystemClock
 from cdmo.runtime.worker import Worker
@@ -46,11 +49,18 @@ class NoDeviceNodes:
 
 
 class Rig:
-    """One H100 with MIG on, its node, and the change under test."""
+    """One GPU, its node, and the change under test."""
 
-    def __init__(self, folder: Path, *slices: Placement, driver_limit: float = 10.0) -> None:
-        """driver_limit: seconds after which a driver call is given up."""
-        self.gpus: FakeGpus = fake_gpus("H100-SXM5-80GB")
+    def __init__(
+        self,
+        folder: Path,
+        *slices: Placement,
+        driver_limit: float = 10.0,
+        card: str = "H100-SXM5-80GB",
+        mig: bool = True,
+    ) -> None:
+        """driver_limit: seconds after which a driver call is given up. mig: MIG mode is on."""
+        self.gpus: FakeGpus = fake_gpus(card, mig=mig)
         self.uuids: dict[Placement, str] = {}
         for placement in slices:
             self.uuids[placement] = self.gpus.create(BUS, placement).device_uuid
@@ -64,7 +74,7 @@ class Rig:
         self.device_nodes = NoDeviceNodes()
         self.journal = Journal(folder / "journal.json")
         self.observer = Observer(self.gpus, self.node, self.worker, lambda: tuple(self.node.pods.values()))
-        self.fence = Fence(self.node, self.node.name, self.clock, FenceLimits())
+        self.fence = Fence(self.node, self.node.name, self.clock, FenceLimits(), witness_of(self.node, self.clock))
         self.change = self.new_change(self.progress)
 
     def new_change(self, progress: Progress) -> NodeChange:
@@ -76,6 +86,7 @@ class Rig:
             observer=self.observer,
             applier=Applier(self.gpus, self.gpus, self.device_nodes, self.worker, self.driver_limit),
             plugin=self.node,
+            whole_gpus=WholeGpus(self.node.name, self.node, self.node, self.clock),
             journal=self.journal,
             clock=self.clock,
             progress=progress,
@@ -87,11 +98,11 @@ class Rig:
         """What is on the GPU now."""
         return {each.placement for gpu in self.gpus.read().gpus for each in gpu.instances}
 
-    def wanting(self, *layout: Placement) -> Callable[[Observation], Steps]:
+    def wanting(self, *layout: Placement) -> Decide:
         """The decision for this layout; everything that is there was seen by the controller."""
         layouts: Mapping[str, tuple[Placement, ...]] = {BUS: tuple(sorted(layout))}
 
-        def decide(observation: Observation) -> Steps:
+        def decide(observation: Observation, node: NodeInfo) -> Steps:
             seen = tuple(
                 SeenGpu(
                     gpu.pci_bus_id,
@@ -107,6 +118,12 @@ class Rig:
             return steps_for(layouts, seen, observed_revision=1)
 
         return decide
+
+
+def witness_of(node: FakeNode, clock: HastyClock) -> Witness:
+    """The witness of the node's changes, which are numbered."""
+    numbers = count(1)
+    return Witness(node, node.name, clock, lambda: f"change-{next(numbers)}", FenceLimits().heard)
 
 
 def pod(name: str, asks: Mapping[str, int], *, phase: str = "Pending") -> PodInfo:

@@ -48,13 +48,13 @@ def destroy(placement: Placement) -> Step:
 
 async def test_steps_run_in_order_and_new_instances_get_device_nodes(bench: Bench) -> None:
     bench.gpus.create(BUS, SEVEN)
-    await bench.applier.apply((destroy(SEVEN), create(THREE_LOW), create(THREE_HIGH)))
+    await bench.applier.apply((destroy(SEVEN), create(THREE_LOW), create(THREE_HIGH)), take_back=True)
     assert bench.layout() == {THREE_LOW, THREE_HIGH}
     assert bench.nodes.made == [(0, 1), (0, 2)]
 
 
 async def test_no_steps_touch_nothing(bench: Bench) -> None:
-    await bench.applier.apply(())
+    await bench.applier.apply((), take_back=True)
     assert bench.gpus.calls == []
 
 
@@ -63,7 +63,7 @@ async def test_a_failure_takes_back_what_was_done_newest_first(bench: Bench) -> 
     bench.gpus.calls.clear()
     bench.gpus.fail("create", NoRoom("taken"), nth=2)
     with pytest.raises(NoRoom):
-        await bench.applier.apply((destroy(SEVEN), create(THREE_LOW), create(THREE_HIGH)))
+        await bench.applier.apply((destroy(SEVEN), create(THREE_LOW), create(THREE_HIGH)), take_back=True)
     assert bench.layout() == {SEVEN}
     changes = [each.split()[0] for each in bench.gpus.calls if not each.startswith("read")]
     assert changes == ["destroy", "create", "create", "destroy", "create"]
@@ -76,12 +76,12 @@ async def test_an_undo_that_fails_does_not_keep_the_others_from_being_undone(ben
     bench.gpus.fail("create", NoRoom("taken"))  # the step
     bench.gpus.fail("create", DriverFault("unknown"))  # the first undo
     with pytest.raises(NoRoom):
-        await bench.applier.apply((destroy(THREE_LOW), destroy(one), create(THREE_HIGH)))
+        await bench.applier.apply((destroy(THREE_LOW), destroy(one), create(THREE_HIGH)), take_back=True)
     assert bench.layout() == {THREE_LOW}
 
 
 async def test_an_instance_that_went_by_itself_is_as_good_as_destroyed(bench: Bench) -> None:
-    await bench.applier.apply((destroy(SEVEN), create(THREE_LOW)))
+    await bench.applier.apply((destroy(SEVEN), create(THREE_LOW)), take_back=True)
     assert bench.layout() == {THREE_LOW}
 
 
@@ -89,27 +89,27 @@ async def test_an_instance_with_a_process_is_not_destroyed(bench: Bench) -> None
     made = bench.gpus.create(BUS, SEVEN)
     bench.gpus.add_process(made.device_uuid, 4711)
     with pytest.raises(InUse):
-        await bench.applier.apply((destroy(SEVEN),))
+        await bench.applier.apply((destroy(SEVEN),), take_back=True)
     assert bench.layout() == {SEVEN}
 
 
 async def test_a_gpu_that_is_gone_is_said_to_be_gone(bench: Bench) -> None:
     bench.gpus.gpus.clear()
     with pytest.raises(NotThere, match=f"GPU {BUS} is no longer there"):
-        await bench.applier.apply((destroy(SEVEN),))
+        await bench.applier.apply((destroy(SEVEN),), take_back=True)
 
 
 async def test_a_lost_gpu_fails_the_step(bench: Bench) -> None:
     bench.gpus.gpu(BUS).lost = True
     with pytest.raises(GpuLost):
-        await bench.applier.apply((create(THREE_LOW),))
+        await bench.applier.apply((create(THREE_LOW),), take_back=True)
 
 
 async def test_mig_mode_is_switched_on_and_not_taken_back(bench: Bench) -> None:
     bench.gpus.gpu(BUS).mig_mode = MigMode.DISABLED
     bench.gpus.fail("create", NoRoom("taken"))
     with pytest.raises(NoRoom):
-        await bench.applier.apply((Step(Action.ENABLE_MIG, BUS), create(THREE_LOW)))
+        await bench.applier.apply((Step(Action.ENABLE_MIG, BUS), create(THREE_LOW)), take_back=True)
     assert bench.gpus.gpu(BUS).mig_mode is MigMode.ENABLED
 
 

@@ -117,11 +117,14 @@ async def test_a_count_that_could_not_be_put_back_when_the_label_went_is_put_bac
     assert offered(bench) == 3
 
 
-async def test_in_mode_disabled_nothing_is_withheld(bench: AgentBench) -> None:
+async def test_of_a_disabled_node_nothing_is_offered_any_more_though_a_pod_keeps_its_gpu_cut(
+    bench: AgentBench,
+) -> None:
     await withholding(bench)
+    bench.node.admit(pod("train", {ONE: 1}), {ONE: [bench.rig.uuids[SMALL[0]]]})
     bench.want(*LAYOUT, withheld=SMALL, mode=Mode.DISABLED)
     await bench.round()
-    assert offered(bench) == 3
+    assert (offered(bench), bench.fences()) == (0, 0)
 
 
 async def test_a_withheld_slice_outside_the_layout_is_a_bad_spec_and_withholds_nothing(bench: AgentBench) -> None:

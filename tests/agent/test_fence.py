@@ -10,6 +10,7 @@ from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.errors import ClusterUnavailable, Denied, FenceLapsed
 from cdmo.model.cluster import carries_fence
 from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
+from tests.agent.nodes import witness_of
 from tests.fakes.clock import HastyClock
 from tests.fakes.hardware import fake_gpus
 from tests.fakes.node import FakeNode
@@ -27,7 +28,7 @@ def clock() -> HastyClock:
 
 @pytest.fixture
 def fence(node: FakeNode, clock: HastyClock) -> Fence:
-    return Fence(node, node.name, clock, FenceLimits())
+    return Fence(node, node.name, clock, FenceLimits(), witness_of(node, clock))
 
 
 def at_call(node: FakeNode, call: str, number: int, act: Callable[[], None]) -> None:
@@ -151,7 +152,7 @@ async def test_it_comes_down_label_first_and_is_proved_gone_before_the_taint_goe
     await fence.raise_()
     node.calls.clear()
     await fence.lower()
-    assert node.calls == ["unfence", "probe", "probe", "remove_taint"]
+    assert node.calls == ["unfence", "dismiss", "probe", "probe", "remove_taint"]
     assert not carries_fence(node.info)
     assert not await fence.is_up()
 

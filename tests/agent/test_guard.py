@@ -61,7 +61,7 @@ def test_a_resource_some_of_which_is_held_unseen_is_not_destroyed() -> None:
 def test_mode_is_not_switched_on_under_a_process() -> None:
     step = Step(Action.ENABLE_MIG, BUS)
     assert refusals((step,), evidence(gpus={BUS: GpuWitness("GPU-a", (7,))})) == {
-        BUS: f"GPU {BUS} is in use as a whole"
+        BUS: f"GPU {BUS} still has process 7 running on it"
     }
 
 

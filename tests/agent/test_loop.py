@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdmo.api.convert import Layouts, layouts_to_spec
-from cdmo.api.v1alpha1 import MigNodeSpec, Mode
+from cdmo.api.v1alpha1 import MigNodeSpec
 from cdmo.errors import ClusterUnavailable, DriverUnavailable, KubeletUnavailable, LibraryMismatch
 from cdmo.model.cluster import carries_fence
 from cdmo.model.reasons import EventReason
@@ -66,13 +66,6 @@ async def test_without_the_label_nothing_is_changed(bench: AgentBench) -> None:
     await seen(bench)
     bench.label()
     bench.want(THREE_LOW)
-    await bench.round()
-    assert (bench.rig.layout(), bench.fences()) == ({SEVEN}, 0)
-
-
-async def test_in_mode_disabled_nothing_is_changed(bench: AgentBench) -> None:
-    await seen(bench)
-    bench.want(THREE_LOW, mode=Mode.DISABLED)
     await bench.round()
     assert (bench.rig.layout(), bench.fences()) == ({SEVEN}, 0)
 

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from cdmo.agent.change import Outcome, Result
+from cdmo.agent.modes import ModeReport
 from cdmo.agent.observe import Observation
 from cdmo.agent.report import Health, Report, repartition_of, same_but_for_time, status_of, timestamp
 from cdmo.agent.revisions import Revisions
@@ -44,7 +45,7 @@ def status(
     revisions = Revisions(previous or MigNodeStatus())
     if seen is not None:
         revisions.see(seen.driver)
-    report = Report(seen, health or Health(), 3, boot_id, changing)
+    report = Report(seen, health or Health(), 3, boot_id, ModeReport(), changing)
     return status_of(report, revisions, previous or MigNodeStatus(), now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cdmo.agent.modes import ModeWish
 from cdmo.agent.steps import Action, SeenGpu, SeenInstance, Step, Steps, steps_for
 from cdmo.errors import BadSpec
 from cdmo.model.gpu import MigMode, Placement
@@ -66,7 +67,7 @@ def test_a_half_made_instance_of_somebody_else_is_left_alone() -> None:
 
 
 def test_after_a_reboot_the_mode_comes_back_before_the_layout() -> None:
-    found = steps_for({BUS: (THREE_HIGH,)}, (gpu(mode=MigMode.DISABLED, mode_lost=True),), 1)
+    found = steps_for({BUS: (THREE_HIGH,)}, (gpu(mode=MigMode.DISABLED, wish=ModeWish(True)),), 1)
     assert found.steps == (Step(Action.ENABLE_MIG, BUS), Step(Action.CREATE, BUS, THREE_HIGH))
 
 
@@ -74,7 +75,7 @@ def test_after_a_reboot_the_mode_comes_back_before_the_layout() -> None:
 def test_after_a_reboot_the_mode_comes_back_where_no_slice_is_wanted(
     layouts: dict[str, tuple[Placement, ...]],
 ) -> None:
-    found = steps_for(layouts, (gpu(mode=MigMode.DISABLED, mode_lost=True),), 1)
+    found = steps_for(layouts, (gpu(mode=MigMode.DISABLED, wish=ModeWish(True)),), 1)
     assert found == Steps((Step(Action.ENABLE_MIG, BUS),))
 
 

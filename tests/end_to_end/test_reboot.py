@@ -48,7 +48,8 @@ async def test_a_gpu_that_was_not_cut_gets_its_mode_back_too_and_can_be_cut(bed:
 
 
 async def test_a_pod_that_ran_when_the_node_went_down_does_not_keep_others_from_its_slices(bed: Bed) -> None:
-    """It is lost whatever CDMO does: the kubelet admits it anew before anybody can have cut its slice again."""
+    """It is lost whatever CDMO does: the kubelet admits it anew before anybody can have cut its slice again, or finds
+    its container dead first and does not try."""
     async with bed.extra_node("gpu-r", "H100-SXM5-80GB", may_lose_pods=True) as node:
         await asyncio.to_thread(node.enable_mig, 0)
         await bed.view.label_node("gpu-r", LABELLED)
@@ -60,4 +61,4 @@ async def test_a_pod_that_ran_when_the_node_went_down_does_not_keep_others_from_
         next_one = await bed.submit("next", "3g.40gb", 2, node="gpu-r")
         await bed.running(next_one)
         assert node.counters().started_on_dead_device == 0
-        assert sum(node.counters().admission_failures.values()) == 1
+        assert sum(node.counters().admission_failures.values()) <= 1

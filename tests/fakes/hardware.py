@@ -38,6 +38,7 @@ class FakeGpu:
     remap_failed: bool = False
     recovery_action: int = 0
     faults: tuple[str, ...] = ()
+    opened_by: tuple[str, ...] = ()  # programs that have it open, which keeps it from being reset
     slice_faults: dict[int, str] = field(default_factory=dict)  # by GPU instance id
 
     def __post_init__(self) -> None:
@@ -196,6 +197,13 @@ class FakeGpus:
         else:
             gpu.mig_mode = wanted
         return gpu.mig_mode
+
+    def reset(self, pci_bus_id: str) -> None:
+        """Reset one GPU: its instances go, the pending mode holds."""
+        gpu = self._changeable("reset", pci_bus_id)
+        if gpu.processes or gpu.opened_by:
+            raise InUse(f"{pci_bus_id} is open in {', '.join(gpu.opened_by) or 'a process'}")
+        gpu.reset()
 
     def _called(self, call: str, about: str = "") -> None:
         self.calls.append(f"{call} {about}".strip())

@@ -15,13 +15,17 @@ from cdmo.kubelet.port import PodDevices
 from cdmo.model.cluster import NodeInfo, PodInfo, Taint
 from cdmo.model.gpu import MigMode
 from cdmo.model.names import (
+    CHANGE_LABEL,
     FENCE_CHANGING,
     FENCE_LABEL,
     FENCE_VALUE,
     PARTITIONING_LABEL,
     PARTITIONING_VALUE,
     is_mig_resource,
+    whole_gpus,
 )
+
+WHOLE = "nvidia.com/gpu"
 
 
 @dataclass
@@ -37,6 +41,8 @@ class FakeNode:
     policy_installed: bool = True
     version: int = 100  # of the Node; counted up by every write of labels
     server_lags: dict[str, int] = field(default_factory=dict)  # by how many versions an API server is behind
+    witness: str = ""  # the change whose witness there is
+    scheduler_hears: bool = True
     plugin_comes_back: bool = True
     plugin_runs: bool = True
     calls: list[str] = field(default_factory=list)
@@ -53,7 +59,10 @@ class FakeNode:
         """What the device plugin would advertise now."""
         found: dict[str, set[str]] = {}
         for gpu in self.gpus.read().gpus:
-            for instance in gpu.instances if gpu.mig_mode is MigMode.ENABLED else ():
+            if gpu.mig_mode in (MigMode.DISABLED, MigMode.ENABLE_PENDING):
+                found.setdefault(WHOLE, set()).add(gpu.uuid)
+                continue
+            for instance in gpu.instances:
                 profile = gpu.model.profile(instance.placement.profile_id)
                 if instance.device_uuid and profile is not None:
                     found.setdefault(profile.resource, set()).add(instance.device_uuid)
@@ -101,7 +110,7 @@ class FakeNode:
         self.info = replace(self.info, taints=tuple(each for each in self.info.taints if each.key != key))
 
     async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
-        self._called("fence" if labels.get(FENCE_LABEL) else "unfence")
+        self._called("label" if FENCE_LABEL not in labels else "fence" if labels[FENCE_LABEL] else "unfence")
         merged = {**self.info.labels, **labels}
         self.info = replace(self.info, labels={key: value for key, value in merged.items() if value is not None})
         self.version += 1
@@ -135,7 +144,9 @@ class FakeNode:
         self._called("pods_on")
         return tuple(self.pods.values())
 
-    async def set_mig_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
+    async def set_mig_capacity(
+        self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]
+    ) -> NodeInfo:
         self._called("set_mig_capacity")
         had = (*self.info.capacity, *self.info.allocatable)
         none = {name: 0 for name in had if is_mig_resource(name)}
@@ -144,6 +155,22 @@ class FakeNode:
             capacity={**self.info.capacity, **none, **capacity},
             allocatable={**self.info.allocatable, **none, **allocatable},
         )
+        return self.info
+
+    # --- WitnessApi -----------------------------------------------------------------------------------------
+
+    async def call(self, node: str, change: str) -> None:
+        self._called("witness")
+        self.witness = change
+
+    async def has_heard(self, node: str, change: str) -> bool:
+        self._called("has_heard")
+        assert self.witness == change
+        return self.scheduler_hears and self.info.labels.get(CHANGE_LABEL) == change
+
+    async def dismiss(self, node: str) -> None:
+        self._called("dismiss")
+        self.witness = ""
 
     # --- PodResources and DevicePlugin ----------------------------------------------------------------------
 
@@ -160,7 +187,9 @@ class FakeNode:
         self._called("list")
         return tuple(PodDevices(namespace, name, devices) for (namespace, name), devices in self.shown.items())
 
-    async def reload(self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str]) -> None:
+    async def reload(
+        self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str], cut: frozenset[str]
+    ) -> None:
         self._called("reload")
         if not self.plugin_runs:
             raise PluginAbsent("no process nvidia-device-plugin runs on this node")
@@ -170,7 +199,8 @@ class FakeNode:
             self.listed = {}
             raise PluginStuck("the device plugin ended while it looked at the GPUs")
         self.listed = self.enumerate()
-        listed = frozenset(each for ids in self.listed.values() for each in ids)
+        assert not whole_gpus(self.listed) & cut
+        listed = frozenset(each for name, ids in self.listed.items() if is_mig_resource(name) for each in ids)
         wanted = frozenset(each for ids in expected.values() for each in ids)
         if not wanted - doubtful <= listed <= wanted:
             raise PluginStuck(f"the kubelet lists {self.listed}, NVML has {dict(expected)}")

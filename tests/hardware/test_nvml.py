@@ -9,7 +9,15 @@ import pynvml
 import pytest
 from cdmo_harness.driver import SimulatedDriver
 
-from cdmo.errors import DriverFault, DriverUnavailable, HardwareError, InUse, LibraryMismatch
+from cdmo.errors import (
+    DriverFault,
+    DriverHung,
+    DriverUnavailable,
+    HardwareError,
+    InUse,
+    LibraryMismatch,
+    NotSupported,
+)
 from cdmo.hardware.nvml import DESTROY_PAUSES, NvmlGpus
 from cdmo.model.gpu import MigMode, Placement
 
@@ -169,3 +177,36 @@ def test_calls_from_several_threads_take_turns(gpus: NvmlGpus, driver: Simulated
         each.join(5)
     assert readings == [2, 2, 2, 2]
     assert no_session_is_open()
+
+
+def test_a_reset_is_made_outside_of_any_session_of_the_gpu_that_is_meant(driver: SimulatedDriver) -> None:
+    made: list[tuple[str, int, bool]] = []
+
+    def reset(bus: str, minor: int) -> None:
+        made.append((bus, minor, no_session_is_open()))
+        driver.reset_gpu(driver.snapshot()[minor].uuid)
+
+    gpus = NvmlGpus(lambda: driver.library, lambda _: None, reset=reset)
+    for bus in (BUS, OTHER):
+        gpus.set_mig_mode(bus, True)
+        gpus.create(bus, ONE)
+    gpus.reset(OTHER)
+    assert made == [(OTHER, 1, True)]
+    assert [len(each.instances) for each in gpus.read().gpus] == [1, 0]
+
+
+def test_a_reset_that_nobody_waits_for_any_more_is_not_made(driver: SimulatedDriver) -> None:
+    made: list[str] = []
+
+    def given_up() -> None:
+        raise DriverHung("it was given up")
+
+    gpus = NvmlGpus(lambda: driver.library, lambda _: None, given_up, lambda bus, _: made.append(bus))
+    with pytest.raises(DriverHung):
+        gpus.reset(BUS)
+    assert made == []
+
+
+def test_who_only_reads_cannot_reset(gpus: NvmlGpus) -> None:
+    with pytest.raises(NotSupported, match=BUS):
+        gpus.reset(BUS)

@@ -118,6 +118,26 @@ def test_a_reset_is_seen_by_the_energy_counted_anew(watched: WatchedGpus, driver
     assert gpu_of(watched).trouble == ""
 
 
+def test_a_gpu_that_was_reset_by_the_agent_itself_is_judged_by_its_next_reading(
+    driver: SimulatedDriver, tmp_path: Path
+) -> None:
+    gpus = NvmlGpus(
+        lambda: driver.library,
+        lambda _: None,
+        reset=lambda _, minor: driver.reset_gpu(driver.snapshot()[minor].uuid),
+    )
+    log = KernelLog(driver.root / "dev/kmsg")
+    watched = WatchedGpus(gpus, log, tmp_path / "cdmo/health.json", lambda: "boot-1")
+    watched.read()
+    for each in driver.snapshot():
+        driver.inject_xid(each.uuid, 95)
+    wait_for_energy(watched)
+    assert gpu_of(watched).trouble
+    watched.reset(BUS)
+    assert gpu_of(watched).trouble == ""
+    assert "XID 95" in gpu_of(watched, OTHER).trouble
+
+
 def test_a_gpu_that_fell_off_the_bus_keeps_what_was_on_it_and_is_well_when_it_is_back(
     watched: WatchedGpus, driver: SimulatedDriver
 ) -> None:

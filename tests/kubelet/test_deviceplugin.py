@@ -40,7 +40,7 @@ def plugin_of(node: NodeFolder, pods: PodResources, limit: float = 5.0) -> Nvidi
 async def test_a_reload_ends_when_all_sockets_are_new_and_the_kubelet_agrees(node: NodeFolder) -> None:
     process = node.start_plugin(ONE_SOCKET, THREE_SOCKET)
     async with plugin_of(node, SocketKubelet(node.sockets, BOTH)) as plugin:
-        await plugin.reload(BOTH, NONE)
+        await plugin.reload(BOTH, NONE, NONE)
     assert "back" in process.listen()
     assert process.state() != "T"
 
@@ -58,7 +58,7 @@ async def test_the_plugin_stands_still_until_the_kubelet_lists_none_of_its_devic
 
     kubelet.on_gap = note
     async with plugin_of(node, kubelet) as plugin:
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
     assert states == ["T"] * 3
     assert kubelet.late == 0
 
@@ -67,7 +67,7 @@ async def test_a_hold_is_short_and_repeated_while_the_kubelet_has_not_noticed(no
     process = node.start_plugin(ONE_SOCKET, "--gap", "0.5")
     kubelet = SocketKubelet(node.sockets, {ONE: BOTH[ONE]}, late=12)
     async with plugin_of(node, kubelet) as plugin:
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
     assert process.listen().count("continued") >= 3, "one at the start of the agent, and one after each hold"
 
 
@@ -76,7 +76,7 @@ async def test_a_stop_that_came_before_the_connections_ended_is_taken_back(node:
     process = node.start_plugin(ONE_SOCKET, "--late-end", "--gap", "0.02")
     kubelet = ConnectedKubelet(node.sockets, ONE, BOTH[ONE])
     async with plugin_of(node, kubelet) as plugin:
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
     kubelet.close()
     assert kubelet.noticed
     assert process.listen().count("continued") >= 3
@@ -85,14 +85,14 @@ async def test_a_stop_that_came_before_the_connections_ended_is_taken_back(node:
 async def test_sockets_for_vanished_and_for_new_resources_change_places(node: NodeFolder) -> None:
     node.start_plugin(ONE_SOCKET, "--then", THREE_SOCKET)
     async with plugin_of(node, SocketKubelet(node.sockets, BOTH)) as plugin:
-        await plugin.reload({THREE: BOTH[THREE], ONE: frozenset()}, NONE)
+        await plugin.reload({THREE: BOTH[THREE], ONE: frozenset()}, NONE, NONE)
 
 
 async def test_a_plugin_without_any_slice_is_reloaded_too(node: NodeFolder) -> None:
     process = node.start_plugin(ONE_SOCKET, "--then")
     async with plugin_of(node, SocketKubelet(node.sockets, BOTH)) as plugin:
-        await plugin.reload({}, NONE)
-        await plugin.reload({}, NONE)
+        await plugin.reload({}, NONE, NONE)
+        await plugin.reload({}, NONE, NONE)
     process.wait_for("back")
 
 
@@ -100,7 +100,7 @@ async def test_a_whole_gpu_resource_is_held_for_but_not_expected(node: NodeFolde
     node.start_plugin("nvidia-gpu.sock", ONE_SOCKET)
     devices = {"nvidia.com/gpu": frozenset({"GPU-1"}), ONE: BOTH[ONE]}
     async with plugin_of(node, SocketKubelet(node.sockets, devices)) as plugin:
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
 
 
 async def test_a_socket_that_an_earlier_plugin_left_does_not_confuse(node: NodeFolder) -> None:
@@ -109,14 +109,14 @@ async def test_a_socket_that_an_earlier_plugin_left_does_not_confuse(node: NodeF
     (node.proc / str(dead.pid)).unlink()
     node.start_plugin(ONE_SOCKET)
     async with plugin_of(node, SocketKubelet(node.sockets, {ONE: BOTH[ONE]})) as plugin:
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
 
 
 async def test_devices_the_kubelet_does_not_list_are_named(node: NodeFolder) -> None:
     process = node.start_plugin(ONE_SOCKET, THREE_SOCKET)
     async with plugin_of(node, SocketKubelet(node.sockets, BOTH), limit=0.5) as plugin:
         with pytest.raises(PluginStuck) as raised:
-            await plugin.reload({**BOTH, ONE: frozenset({"MIG-a", "MIG-b", "MIG-d"})}, NONE)
+            await plugin.reload({**BOTH, ONE: frozenset({"MIG-a", "MIG-b", "MIG-d"})}, NONE, NONE)
     assert f"{ONE}: the kubelet lists 2 (MIG-a, MIG-b), the GPUs have 3 (MIG-a, MIG-b, …)" in str(raised.value)
     assert THREE not in str(raised.value)
     assert process.state() != "T"
@@ -128,7 +128,7 @@ async def test_a_device_that_the_plugin_may_hold_unhealthy_is_not_waited_for(nod
     listed = {resource: ids - {bad} for resource, ids in BOTH.items()}
     for devices in (listed, BOTH):
         async with plugin_of(node, SocketKubelet(node.sockets, devices)) as plugin:
-            await plugin.reload(BOTH, frozenset({bad}))
+            await plugin.reload(BOTH, frozenset({bad}), NONE)
 
 
 async def test_a_doubtful_device_does_not_excuse_another(node: NodeFolder) -> None:
@@ -136,7 +136,7 @@ async def test_a_doubtful_device_does_not_excuse_another(node: NodeFolder) -> No
     kubelet = SocketKubelet(node.sockets, {ONE: frozenset({"MIG-b", "MIG-x"})})
     async with plugin_of(node, kubelet, limit=0.5) as plugin:
         with pytest.raises(PluginStuck, match="the kubelet lists 2"):
-            await plugin.reload({ONE: BOTH[ONE]}, frozenset({"MIG-a"}))
+            await plugin.reload({ONE: BOTH[ONE]}, frozenset({"MIG-a"}), NONE)
 
 
 async def test_devices_that_look_right_are_not_believed_without_their_socket(node: NodeFolder) -> None:
@@ -149,7 +149,7 @@ async def test_devices_that_look_right_are_not_believed_without_their_socket(nod
 
     async with plugin_of(node, Stale(node.sockets, {ONE: BOTH[ONE]}), limit=0.5) as plugin:
         with pytest.raises(PluginStuck, match=f"no socket {ONE_SOCKET}") as raised:
-            await plugin.reload({ONE: BOTH[ONE]}, NONE)
+            await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
     assert "restart the kubelet" in raised.value.hint
 
 
@@ -157,7 +157,7 @@ async def test_a_plugin_that_ignores_the_signal_is_stuck_although_all_looks_righ
     node.start_plugin(ONE_SOCKET, "--deaf")
     async with plugin_of(node, SocketKubelet(node.sockets, {ONE: BOTH[ONE]}), limit=0.5) as plugin:
         with pytest.raises(PluginStuck, match=r"the old socket .* is still there"):
-            await plugin.reload({ONE: BOTH[ONE]}, NONE)
+            await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
 
 
 async def test_a_kubelet_that_is_away_for_a_moment_is_waited_for(node: NodeFolder) -> None:
@@ -171,7 +171,7 @@ async def test_a_kubelet_that_is_away_for_a_moment_is_waited_for(node: NodeFolde
 
     kubelet.on_ask = away
     async with plugin_of(node, kubelet) as plugin:
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
 
 
 async def test_a_plugin_that_dies_while_it_looks_is_said_to_have_ended(node: NodeFolder) -> None:
@@ -180,7 +180,7 @@ async def test_a_plugin_that_dies_while_it_looks_is_said_to_have_ended(node: Nod
     kubelet.on_gap = lambda: process.signal(signal.SIGKILL)
     async with plugin_of(node, kubelet, limit=0.5) as plugin:
         with pytest.raises(PluginStuck) as raised:
-            await plugin.reload({ONE: BOTH[ONE]}, NONE)
+            await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
     assert "ended while it looked" in raised.value.hint
 
 
@@ -188,7 +188,7 @@ async def test_without_a_plugin_there_is_nothing_to_reload(node: NodeFolder) -> 
     async with plugin_of(node, SocketKubelet(node.sockets, {})) as plugin:
         assert not plugin.running()
         with pytest.raises(PluginAbsent, match="no process nvidia-device-plugin"):
-            await plugin.reload({}, NONE)
+            await plugin.reload({}, NONE, NONE)
 
 
 async def test_two_plugins_are_one_too_many(node: NodeFolder) -> None:
@@ -196,7 +196,7 @@ async def test_two_plugins_are_one_too_many(node: NodeFolder) -> None:
     async with plugin_of(node, SocketKubelet(node.sockets, BOTH)) as plugin:
         assert plugin.running()
         with pytest.raises(PluginStuck, match="more than one") as raised:
-            await plugin.reload(BOTH, NONE)
+            await plugin.reload(BOTH, NONE, NONE)
     assert all(str(pid) in str(raised.value) for pid in pids)
 
 
@@ -204,7 +204,7 @@ async def test_a_users_process_that_calls_itself_the_plugin_is_left_alone(node: 
     node.start_plugin(ONE_SOCKET, THREE_SOCKET)
     impostor = node.run_impostor()
     async with plugin_of(node, SocketKubelet(node.sockets, BOTH)) as plugin:
-        await plugin.reload(BOTH, NONE)
+        await plugin.reload(BOTH, NONE, NONE)
     assert impostor.state() == "S", "the signal would have ended it"
 
 
@@ -215,7 +215,7 @@ async def test_a_plugin_that_has_no_handler_yet_is_not_killed_by_the_signal(node
     starting.wait_for("started")
     async with plugin_of(node, SocketKubelet(node.sockets, {}), limit=0.2) as plugin:
         with pytest.raises(PluginStuck, match="does not handle SIGHUP"):
-            await plugin.reload({}, NONE)
+            await plugin.reload({}, NONE, NONE)
     assert starting.state() in ("R", "S")
 
 
@@ -231,7 +231,7 @@ async def test_a_reload_that_is_cancelled_lets_the_plugin_go_on(node: NodeFolder
             return await super().allocatable()
 
     async with plugin_of(node, Silent(node.sockets, {ONE: BOTH[ONE]})) as plugin:
-        reload = asyncio.create_task(plugin.reload({ONE: BOTH[ONE]}, NONE))
+        reload = asyncio.create_task(plugin.reload({ONE: BOTH[ONE]}, NONE, NONE))
         await held.wait()
         process.wait_for_state("T")
         reload.cancel()
@@ -253,8 +253,8 @@ async def test_a_guardian_that_was_killed_is_replaced(node: NodeFolder) -> None:
     async with plugin_of(node, SocketKubelet(node.sockets, {ONE: BOTH[ONE]})) as plugin:
         first = plugin.guardian_pid
         os.kill(first, signal.SIGKILL)
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
-        await plugin.reload({ONE: BOTH[ONE]}, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
+        await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
         assert plugin.guardian_pid != first
 
 

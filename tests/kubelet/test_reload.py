@@ -77,7 +77,7 @@ class Machine:
             self.gpus.destroy(BUS, each.id, each.placement)
         for placement in ((Placement(9, 0), Placement(19, 5)), (Placement(19, 1), Placement(9, 4)))[number % 2]:
             self.gpus.create(BUS, placement)
-        await self.plugin.reload(self.expected(), NONE)
+        await self.plugin.reload(self.expected(), NONE, NONE)
 
 
 @asynccontextmanager
@@ -139,7 +139,7 @@ async def machine(driver: SimulatedDriver, *, end_delay: float = 0.0) -> AsyncIt
         node.gpus.create(BUS, Placement(0, 0))
         node.start_plugin()
         try:
-            await plugin.reload(node.expected(), NONE)
+            await plugin.reload(node.expected(), NONE, NONE)
             yield node
         finally:
             node.process.kill()
@@ -157,7 +157,7 @@ async def test_a_plugin_is_reloaded_without_a_slice_and_back(driver: SimulatedDr
     async with machine(driver) as node:
         (whole,) = node.gpus.read().gpus[0].instances
         node.gpus.destroy(BUS, whole.id, whole.placement)
-        await node.plugin.reload({}, NONE)
+        await node.plugin.reload({}, NONE, NONE)
         assert await node.pods.allocatable() == {}
         await node.change(0)
         assert await node.pods.allocatable() == node.expected()
@@ -189,5 +189,5 @@ async def test_a_plain_signal_breaks_the_late_kubelet_and_a_reload_says_so(drive
         )
         async with stuck:
             with pytest.raises(PluginStuck) as raised:
-                await stuck.reload(node.expected(), NONE)
+                await stuck.reload(node.expected(), NONE, NONE)
         assert "restart the kubelet" in raised.value.hint

@@ -58,11 +58,17 @@ def probe(rules: Rules, state: State) -> Iterator[Move]:
 
 
 def settle(rules: Rules, state: State) -> Iterator[Move]:
-    """ASSUMED: what had begun before the fence was proved is over when it has settled. Binds that were admitted are
-    in the store, and the scheduler has heard of the taint, which went up first."""
-    over = IN_FLIGHT not in state.pods and state.api.scheduler == KNOWS
-    if over or Guard.SETTLE not in rules.guards:
+    """On when what had begun before the fence was proved is over. The scheduler shows that it knows of the label, and
+    so of the taint, which went up before it: it decides for this node no more, and what it had decided is told.
+
+    ASSUMED: binds that were admitted are in the store when the fence has settled.
+    """
+    asks = {Guard.HEARD, Guard.LABEL, Guard.TAINT} <= rules.guards and not rules.world.unasked
+    over = IN_FLIGHT not in state.pods or Guard.SETTLE not in rules.guards
+    if over and (state.api.scheduler == KNOWS or not asks):
         yield Move("agent: fence.settle", True, to(state, "quiet.list"))
+    if asks:
+        yield from give_up(rules, "agent: fence.settle, the scheduler does not show what it knows, gives up", state)
 
 
 # --- quiet and guard --------------------------------------------------------------------------------------------

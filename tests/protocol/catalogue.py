@@ -89,6 +89,7 @@ CASES: Final = (
     Case(Guard.POLICY_PODS, Harm.BUSY_DESTROYED, replace(BARE, direct_pods=True)),
     Case(Guard.PROBE_ALL, Harm.BUSY_DESTROYED, replace(BARE, direct_pods=True)),
     Case(Guard.NUMBERED_PROOF, Harm.BUSY_DESTROYED, replace(BARE, direct_pods=True, crashes=True, behind=2)),
+    Case(Guard.HEARD, Harm.FAILED),
     Case(Guard.SETTLE, Harm.BUSY_DESTROYED),
     Case(Guard.QUORUM_LIST, Harm.BUSY_DESTROYED),
     Case(Guard.QUIET, Harm.FAILED),
@@ -130,6 +131,11 @@ class Risk:
 
 
 RISKS: Final = (
+    Risk(
+        "the scheduler cannot be asked what it knows of the node, and knows nothing of the change",
+        replace(BARE, unasked=True),
+        Harm.FAILED,
+    ),
     Risk(
         "the kubelet's report of its devices is under way for longer than the fence stands",
         replace(BARE, slow_status=True, reports_outlast=True),

@@ -18,7 +18,7 @@ FLOW: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "fence.taint": ("fence.label", "lower.label", "idle"),
         "fence.label": ("fence.probe", "lower.label", "idle"),
         "fence.probe": ("fence.probe", "fence.settle", "lower.label", "idle"),
-        "fence.settle": ("quiet.list",),
+        "fence.settle": ("quiet.list", "lower.label", "idle"),
         "quiet.list": ("quiet.kubelet", "lower.label", "idle"),
         "quiet.kubelet": ("quiet.driver", "lower.label", "idle"),
         "quiet.driver": ("guard.decide", "quiet.list", "lower.label", "idle"),

@@ -21,6 +21,7 @@ from cdmo.errors import (
     KubeletUnavailable,
     PluginAbsent,
 )
+from cdmo.model.cluster import NodeInfo
 from cdmo.model.gpu import Placement
 from tests.agent.nodes import Rig
 
@@ -68,9 +69,9 @@ class Recorder:
         """One change; None when it was killed."""
         decide = self.rig.wanting(*wanted)
 
-        def decided(observation: Observation) -> Steps:
+        def decided(observation: Observation, node: NodeInfo) -> Steps:
             self._did("guard.decide")
-            return decide(observation)
+            return decide(observation, node)
 
         try:
             return await change.run(decided, "boot", reload_anyway=owed, withheld={})
@@ -174,6 +175,9 @@ _STEPS: Mapping[str, str] = {
     "unfence": "lower.label",
     "remove_taint": "lower.taint",
     "allocatable": "",
+    "witness": "",  # asked beside the proofs, and again with the settling where that failed
+    "has_heard": "fence.settle",
+    "dismiss": "",
     "get": "",
 }
 _READS_DRIVER: Mapping[Phase | None, str] = {Phase.QUIET: "quiet.driver", Phase.RELOAD: "reload.hang_up"}

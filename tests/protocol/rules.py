@@ -20,6 +20,7 @@ class Guard(StrEnum):
     POLICY_PODS = "the policy covers pods that name their node"
     PROBE_ALL = "prove the fence at every API server"
     NUMBERED_PROOF = "count only a refusal that knows of this raising of the fence"
+    HEARD = "wait until the scheduler has shown that it knows of the fence"
     SETTLE = "settle before the list of pods"
     QUORUM_LIST = "list the pods from the store, not from a cache"
     QUIET = "wait until bound pods show their devices"
@@ -57,6 +58,7 @@ WHERE: Mapping[Guard, str] = MappingProxyType(
         Guard.POLICY_PODS: "deploy/policy/fence.yaml: binds-or-comes-bound",
         Guard.PROBE_ALL: "src/cdmo/agent/fence.py: _await_all",
         Guard.NUMBERED_PROOF: "src/cdmo/agent/fence.py: _refuses",
+        Guard.HEARD: "src/cdmo/agent/fence.py: self._witness.heard",
         Guard.SETTLE: "src/cdmo/agent/fence.py: settle",
         Guard.QUORUM_LIST: "src/cdmo/kube/fence_api.py: pods_on",
         Guard.QUIET: "src/cdmo/agent/change.py: _await_quiet",
@@ -117,6 +119,7 @@ class World:
     init_only: bool = False  # pods whose init containers alone ask for a slice
     made_by_hand: bool = False  # somebody makes slices beside CDMO
     ghosts: bool = False  # a pod that is bound and not yet admitted is deleted by force
+    unasked: bool = False  # the scheduler cannot be asked what it knows
     meddler: bool = False  # somebody removes the fence's label
     pauses: bool = False  # the agent stands still at any step for so long that it is taken for dead
     driver_refuses: bool = False  # the driver itself does not destroy a slice with processes on it

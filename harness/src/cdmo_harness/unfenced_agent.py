@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from cdmo.agent import fence, main
 from cdmo.cli import app
+from cdmo.model.cluster import NodeInfo
 
 
 class NoFence(fence.Fence):
     """Says that it stands."""
 
-    async def raise_(self) -> None:
-        """Do nothing."""
+    async def raise_(self) -> NodeInfo:
+        """Do nothing but look at the Node."""
+        return await self._api.node(self._node)
 
     async def commit(self) -> None:
         """Do nothing."""

@@ -36,8 +36,8 @@ class Applier:
         self._worker = worker
         self._step_limit = step_limit
 
-    async def apply(self, steps: tuple[Step, ...]) -> None:
-        """Run all steps. On a failure undo those already done and raise the failure.
+    async def apply(self, steps: tuple[Step, ...], *, take_back: bool) -> None:
+        """Run all steps. On a failure undo those already done, if `take_back`, and raise the failure.
 
         Not so on DriverHung: whether that step happened nobody knows yet, and the driver takes no other call.
         """
@@ -50,8 +50,9 @@ class Applier:
             logger.error("the driver hangs in a step", step=str(steps[len(done)]), error=str(failure), done=len(done))
             raise
         except CdmoError as failure:
-            logger.warning("a step failed, undoing", step=str(steps[len(done)]), error=str(failure), done=len(done))
-            await self._undo(done)
+            logger.warning("a step failed", step=str(steps[len(done)]), error=str(failure), undo=take_back)
+            if take_back:
+                await self._undo(done)
             raise
 
     async def ensure_device_nodes(self, driver: DriverReading) -> None:
@@ -73,8 +74,10 @@ class Applier:
 
     def _run(self, step: Step) -> None:
         match step:
-            case Step(Action.ENABLE_MIG, gpu):
-                self._writer.set_mig_mode(gpu, True)
+            case Step(Action.ENABLE_MIG | Action.DISABLE_MIG as action, gpu):
+                self._writer.set_mig_mode(gpu, action is Action.ENABLE_MIG)
+            case Step(Action.RESET, gpu):
+                self._writer.reset(gpu)
             case Step(Action.CREATE, gpu, Placement() as placement):
                 instance = self._writer.create(gpu, placement)
                 self._make_nodes(self._gpu(gpu), instance)

@@ -18,7 +18,7 @@ class CapacityKeeper:
     def __init__(self, pods: PodResources, change: NodeChange) -> None:
         self._pods = pods
         self._change = change
-        self._lowered = False  # the Node shows less than there is, by our hand
+        self.lowered = False  # the Node shows less than there is, by our hand
 
     async def keep(
         self, node: NodeInfo, observation: Observation, withheld: Withheld, bound: Iterable[PodInfo]
@@ -28,7 +28,7 @@ class CapacityKeeper:
         Raises ClusterError and KubeletError.
         """
         if not labelled(node):
-            if not self._lowered:
+            if not self.lowered:
                 return
             withheld = {}
         offer = offer_of(observation, withheld, bound)
@@ -36,4 +36,4 @@ class CapacityKeeper:
             if observation.disagreement(await self._pods.allocatable()):
                 return
             await self._change.publish(offer)
-        self._lowered = labelled(node) and offer.lowered
+        self.lowered = labelled(node) and offer.lowered

@@ -1,13 +1,13 @@
 """One change of a node, in the order that keeps every pod safe.
 
-    fence     binds to the node are refused, proved at every API server
+    fence     binds to the node are refused, proved at every API server; the scheduler has shown that it knows
     quiet     every bound pod that asks for GPU resources shows its devices in the kubelet
     guard     what is to be destroyed is held by nobody, and what stays covers the bound pods
     journal   the fence is the agent's alone and the steps are on disk: a kill at any line from here on is finished or
               undone by the next agent
     apply     destroy, create, device nodes
     reload    the device plugin enumerates again, held over the gap; the kubelet lists exactly what NVML has
-    publish   the Node offers the new counts, less what is withheld
+    publish   the Node offers the new counts, less what is withheld, and no whole GPU that is cut
     unfence   proof that the fence held, then down, proof that it is down
 
 Before the journal a failure means: nothing happened, lower the fence; unless an earlier change left its journal,
@@ -39,6 +39,7 @@ from cdmo.agent.journal import Journal
 from cdmo.agent.observe import Observation, Observer
 from cdmo.agent.offer import Offer, offer_of
 from cdmo.agent.steps import Steps
+from cdmo.agent.whole_gpus import WholeGpus
 from cdmo.api.convert import Withheld
 from cdmo.errors import (
     CdmoError,
@@ -51,12 +52,14 @@ from cdmo.errors import (
 )
 from cdmo.kube.port import FenceApi
 from cdmo.kubelet.port import DevicePlugin
-from cdmo.model.cluster import PodInfo
+from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import PodKey
 from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
 
 logger = structlog.get_logger(__name__)
+
+Decide = Callable[[Observation, NodeInfo], Steps]
 
 
 class Phase(StrEnum):
@@ -98,6 +101,7 @@ class Outcome:
     gpu_seconds: float = 0.0
     reload_seconds: float = 0.0
     fence_lapsed: bool = False
+    unasked: bool = False  # nobody could tell whether the scheduler knows of the change
     still_fenced: bool = False
     reason: ReadyReason = ReadyReason.CHANGE_FAILED  # of the node's condition, where it failed
 
@@ -133,6 +137,7 @@ class _Run:
     holders: Mapping[str, PodKey] = field(default_factory=dict)  # as seen inside the fence: nobody is added there
     gpu_seconds: float = 0.0
     reload_seconds: float = 0.0
+    plugin_absent: bool = False
     failure: CdmoError | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -149,6 +154,7 @@ class NodeChange:
         observer: Observer,
         applier: Applier,
         plugin: DevicePlugin,
+        whole_gpus: WholeGpus,
         journal: Journal,
         clock: Clock,
         progress: Progress,
@@ -161,15 +167,14 @@ class NodeChange:
         self._observer = observer
         self._applier = applier
         self._plugin = plugin
+        self._whole_gpus = whole_gpus
         self._journal = journal
         self._clock = clock
         self._progress = progress
         self._quiet = quiet
         self._limits = limits
 
-    async def run(
-        self, decide: Callable[[Observation], Steps], boot_id: str, *, reload_anyway: bool, withheld: Withheld
-    ) -> Outcome:
+    async def run(self, decide: Decide, boot_id: str, *, reload_anyway: bool, withheld: Withheld) -> Outcome:
         """Run one change. `decide` is asked inside the fence, so that it sees what can no longer move.
 
         reload_anyway: go through to the end even without steps, because an earlier change was interrupted or
@@ -179,8 +184,8 @@ class NodeChange:
         run = _Run(self._clock.monotonic(), withheld)
         try:
             async with self._phase(Phase.FENCE):
-                await self._fence.raise_()
-            steps = await self._decide_fenced(decide, run)
+                node = await self._fence.raise_()
+            steps = await self._decide_fenced(decide, node, run)
             if not steps.steps and not reload_anyway:
                 return await self._give_up(GuardRefused("; ".join(steps.held_back)) if steps.held_back else None, run)
             async with self._phase(Phase.JOURNAL):
@@ -191,12 +196,12 @@ class NodeChange:
         await self._apply(steps, run)
         return await self._finish(run)
 
-    async def _decide_fenced(self, decide: Callable[[Observation], Steps], run: _Run) -> Steps:
+    async def _decide_fenced(self, decide: Decide, node: NodeInfo, run: _Run) -> Steps:
         async with self._phase(Phase.QUIET):
             bound, observation = await self._await_quiet()
         run.bound, run.holders = bound, observation.holders
         self._progress.entered(Phase.GUARD)
-        steps = decide(observation)
+        steps = decide(observation, node)
         refused = guard.refusals(steps.steps, guard_evidence(observation, bound))
         for bus, reason in refused.items():
             steps = steps.without_gpu(bus, reason)
@@ -223,7 +228,7 @@ class NodeChange:
         self._progress.entered(Phase.APPLY)
         began = self._clock.monotonic()
         try:
-            await self._applier.apply(steps.steps)
+            await self._applier.apply(steps.steps, take_back=steps.take_back)
         except CdmoError as failure:
             run.failure = failure
         run.gpu_seconds = self._clock.monotonic() - began
@@ -235,7 +240,9 @@ class NodeChange:
             async with self._phase(Phase.RELOAD):
                 offer = await self._reload(run)
             async with self._phase(Phase.PUBLISH):
-                await self.publish(offer)
+                node = await self.publish(offer)
+                if not run.plugin_absent:  # its pod has to get onto the node before anybody corrects a count
+                    await self._whole_gpus.settled(node)
         except CdmoError as failure:
             return self._outcome(Result.FAILED, run.failure or failure, run, still_fenced=True)
         lapsed = await self._lower(offer, run)
@@ -252,9 +259,12 @@ class NodeChange:
         observation = Observation(driver, run.holders)
         offer = offer_of(observation, run.withheld, run.bound)
         try:
-            await self._plugin.reload(observation.expected_devices(), observation.doubtful_devices())
+            await self._plugin.reload(
+                observation.expected_devices(), observation.doubtful_devices(), observation.cut_gpus()
+            )
         except PluginAbsent as absent:
             offer = Offer()
+            run.plugin_absent = True
             run.notes.append(str(absent))
         run.reload_seconds = self._clock.monotonic() - began
         return offer
@@ -263,9 +273,9 @@ class NodeChange:
         """Whether the fence is up by a quorum read: a mirror may still show one that was lowered."""
         return await self._fence.is_up()
 
-    async def publish(self, offer: Offer) -> None:
+    async def publish(self, offer: Offer) -> NodeInfo:
         """Write the offer of every MIG resource into the Node, 0 for those that vanished. Raises ClusterError."""
-        await self._api.set_mig_capacity(self._node, offer.capacity, offer.allocatable)
+        return await self._api.set_mig_capacity(self._node, offer.capacity, offer.allocatable)
 
     async def _lower(self, offer: Offer, run: _Run) -> bool | Outcome:
         """Unfence and forget the journal. True when the fence had lapsed; an Outcome when it cannot be lowered."""
@@ -341,6 +351,7 @@ class NodeChange:
             gpu_seconds=run.gpu_seconds,
             reload_seconds=run.reload_seconds,
             fence_lapsed=fence_lapsed,
+            unasked=self._fence.unasked,
             still_fenced=still_fenced,
             reason=_reason(failure, still_fenced),
         )

@@ -30,6 +30,12 @@ def of_change(node: NodeInfo, outcome: Outcome) -> Iterator[Event]:
         yield Event(involved, EventReason.CHANGE_STUCK, outcome.message, warning=True)
     elif outcome.result is not Result.UNNEEDED:
         yield Event(involved, EventReason.REPARTITION_FAILED, outcome.message, warning=True)
+    if outcome.unasked:
+        message = (
+            "the scheduler could not be asked whether it knows of this node's change: a pod that it binds here by "
+            "what it knew before would fail; the agent's log says what is in the way of the pod cdmo-witness-*"
+        )
+        yield Event(involved, EventReason.SCHEDULER_NOT_ASKED, message, warning=True)
     if outcome.fence_lapsed:
         message = (
             "bindings were possible while the GPUs were being changed: somebody removed the fence label or its "

@@ -3,8 +3,8 @@
 The taint keeps the scheduler from trying (a refused bind puts a pod on the scheduler's error back-off, which no
 event shortens); the label makes the API server refuse what was already on its way. The label is the fence. The
 taint is also what tells the scheduler of the new counts in time: both are on the same object, so when it hears that
-the taint is gone it has heard of them. Order: taint, label, proof; and back: proof that it held, label, proof that
-it is gone, taint.
+the taint is gone it has heard of them. That it has heard of the taint at all is proved as well (witness.py). Order:
+taint, label, proofs; and back: proof that it held, label, proof that it is gone, taint.
 
 The label has two values. `true`: nothing has been touched, and the controller may lift the fence of an agent that
 is silent for long. `changing`: kubelet and hardware may disagree, pods bound now could be lost, and only the node's
@@ -17,10 +17,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from cdmo.errors import ClusterError, FenceLapsed
+from cdmo.agent.witness import Heard, Witness
+from cdmo.errors import ClusterError, FenceLapsed, SchedulerSilent
 from cdmo.kube.port import FenceApi
-from cdmo.model.cluster import carries_fence
-from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
+from cdmo.model.cluster import NodeInfo, carries_fence
+from cdmo.model.names import (
+    CHANGE_LABEL,
+    FENCE_CHANGING,
+    FENCE_LABEL,
+    FENCE_VALUE,
+    REPARTITIONING_TAINT,
+    SCHEDULER,
+)
 from cdmo.runtime.clock import Clock
 
 _Probe = Callable[[str], Awaitable[bool]]  # asked with an API server's URL
@@ -33,27 +41,31 @@ class FenceLimits:
     rise: float = 10.0
     fall: float = 10.0
     probe_pause: float = 0.003  # between two probes of one API server, doubled up to 0.1
+    heard: float = 10.0  # for the scheduler to show that it knows of the taint; usually milliseconds
     settle: float = 0.02  # a bind admitted just before the fence commits within milliseconds
 
 
 class Fence:
     """The fence of one node. Only this node's agent raises and lowers it."""
 
-    def __init__(self, api: FenceApi, node: str, clock: Clock, limits: FenceLimits) -> None:
+    def __init__(self, api: FenceApi, node: str, clock: Clock, limits: FenceLimits, witness: Witness) -> None:
         self._api = api
+        self._witness = witness
         self._node = node
         self._clock = clock
         self._limits = limits
         self._servers: tuple[str, ...] = ()
+        self.unasked = False  # whether the scheduler knows of it could not be asked
         self.inherited = False  # the fence was found as an interrupted change had left it
 
     async def is_up(self) -> bool:
         """Whether the Node carries the fence's label or taint, whoever put them there."""
         return carries_fence(await self._api.node(self._node))
 
-    async def raise_(self) -> None:
-        """Put the fence up and return when every API server refuses bindings. Raises FenceLapsed if none comes
-        about in time: the caller must lower what is there and must not change anything."""
+    async def raise_(self) -> NodeInfo:
+        """Put the fence up and return, when every API server refuses bindings and the scheduler has shown that it
+        knows, the Node as it was at the beginning. Raises FenceLapsed or SchedulerSilent if that does not come about
+        in time: the caller must lower what is there and must not change anything."""
         self._servers, node = await asyncio.gather(
             self._api.api_servers(), self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule")
         )
@@ -61,9 +73,21 @@ class Fence:
         # agent had begun names an older version of the Node: once the taint was written it is not carried out.
         self.inherited = node.labels.get(FENCE_LABEL) == FENCE_CHANGING
         value = FENCE_CHANGING if self.inherited else FENCE_VALUE
-        since = await self._api.set_labels(self._node, {FENCE_LABEL: value})
-        await self._await_all(self._refuses(since), "live", self._limits.rise)
-        await self._clock.sleep(self._limits.settle)
+        since = await self._api.set_labels(self._node, {FENCE_LABEL: value, CHANGE_LABEL: self._witness.begin()})
+        await asyncio.gather(
+            self._await_all(self._refuses(since), "live", self._limits.rise),
+            self._witness.call(),
+        )
+        heard, _ = await asyncio.gather(self._witness.heard(), self._clock.sleep(self._limits.settle))
+        self.unasked = heard is Heard.UNASKED
+        if heard is Heard.NO:
+            raise SchedulerSilent(
+                f"the scheduler has not shown within {self._limits.heard:g} s that it knows of the taint of node "
+                f"{self._node}",
+                hint="nothing was touched; the change is tried again. Is the scheduler at work? Where another one "
+                f"than `{SCHEDULER}` places the pods, name it in the agent's `--scheduler`",
+            )
+        return node
 
     async def commit(self) -> None:
         """Say on the Node that from now on only this agent may lift the fence: something is about to be touched.
@@ -97,10 +121,10 @@ class Fence:
     async def lower(self) -> None:
         """Take the fence down, whatever is left of it, and return when bindings are possible again."""
         servers = self._servers or await self._api.api_servers()
-        await self._api.set_labels(self._node, {FENCE_LABEL: None})
+        await self._api.set_labels(self._node, {FENCE_LABEL: None, CHANGE_LABEL: None})
         self._servers = servers
         try:
-            await self._await_all(self._allows, "gone", self._limits.fall)
+            await asyncio.gather(self._await_all(self._allows, "gone", self._limits.fall), self._witness.dismiss())
         finally:
             await self._api.remove_taint(self._node, REPARTITIONING_TAINT)
 

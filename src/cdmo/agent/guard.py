@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cdmo.agent.steps import Action, Step
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import PodKey
+from cdmo.model.names import RESOURCE_PREFIX, is_whole_gpu_resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class GpuWitness:
-    """What is known of one GPU: needed before its MIG mode is switched on."""
+    """What is known of one GPU: needed before its MIG mode is switched or it is reset."""
 
     uuid: str
     processes: tuple[int, ...] = ()
@@ -67,7 +68,8 @@ def hidden_resources(pods: tuple[PodInfo, ...], holders: Mapping[str, PodKey]) -
         resource: pod.key
         for pod in unexplained(pods, holders)
         if pod.phase == "Running"
-        for resource, _ in pod.demand
+        for resource, count in pod.requests.items()
+        if count and resource.startswith(RESOURCE_PREFIX)
     }
 
 
@@ -86,17 +88,14 @@ def unexplained(pods: tuple[PodInfo, ...], holders: Mapping[str, PodKey]) -> tup
         for pod in pods
         if pod.node_name
         and not pod.finished
-        and sum(count for name, count in pod.requests.items() if name.startswith("nvidia.com/"))
+        and sum(count for name, count in pod.requests.items() if name.startswith(RESOURCE_PREFIX))
         > shown.get((pod.key.namespace, pod.key.name), 0)
     )
 
 
 def _refusal(step: Step, evidence: Evidence) -> str:
-    if step.action is Action.ENABLE_MIG:
-        gpu = evidence.gpus.get(step.gpu)
-        if gpu is not None and (gpu.processes or gpu.uuid in evidence.holders):
-            return f"GPU {step.gpu} is in use as a whole"
-        return ""
+    if step.action in (Action.ENABLE_MIG, Action.DISABLE_MIG, Action.RESET):
+        return _use_as_a_whole(step.gpu, evidence)
     if step.action is not Action.DESTROY or step.placement is None:
         return ""
     witness = evidence.slices.get((step.gpu, (step.placement.profile_id, step.placement.start)))
@@ -110,6 +109,22 @@ def _refusal(step: Step, evidence: Evidence) -> str:
         return f"{where} is held by pod {holder}"
     if witness.processes:
         return f"{where} still has process {witness.processes[0]} running on it"
+    return ""
+
+
+def _use_as_a_whole(bus: str, evidence: Evidence) -> str:
+    gpu = evidence.gpus.get(bus)
+    if gpu is None:
+        return ""
+    for device, pod in evidence.holders.items():
+        # A GPU that pods share is several devices of the plugin: "GPU-…::0", "GPU-…::1".
+        if device.partition("::")[0] == gpu.uuid:
+            return f"GPU {bus} is held as a whole by pod {pod}"
+    if gpu.processes:
+        return f"GPU {bus} still has process {gpu.processes[0]} running on it"
+    for resource, pod in evidence.hidden.items():
+        if is_whole_gpu_resource(resource):
+            return f"GPU {bus} may be the one that pod {pod} holds without showing it"
     return ""
 
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from cdmo.agent import events
 from cdmo.agent.capacity import CapacityKeeper
-from cdmo.agent.change import NodeChange, Outcome, Result, guard_evidence
+from cdmo.agent.change import Decide, NodeChange, Outcome, Result, guard_evidence
 from cdmo.agent.disagreement import Disagreement
 from cdmo.agent.guard import refusals
 from cdmo.agent.journal import Entry, Journal
 from cdmo.agent.lost_modes import LostModes
+from cdmo.agent.marker import Marker
 from cdmo.agent.metrics import AgentMetrics
+from cdmo.agent.modes import ModeReport
 from cdmo.agent.observe import Observation, Observer
-from cdmo.agent.report import Health, Report, repartition_of, status_of
+from cdmo.agent.report import Health, Report, given_back, repartition_of, status_of
 from cdmo.agent.retry import Retry
-from cdmo.agent.revisions import Revisions, key_of
+from cdmo.agent.sight import Sight
 from cdmo.agent.status import StatusKeeper
-from cdmo.agent.steps import SeenGpu, SeenInstance, Steps, steps_for
+from cdmo.agent.steps import Steps
+from cdmo.agent.wanted import Wanted, wanted_of, without_spec
 from cdmo.agent.watch import ChangeWatch
-from cdmo.api.convert import Withheld, layouts_from_spec, withheld_from_spec
 from cdmo.api.v1alpha1 import MigNode, Mode
 from cdmo.errors import BadSpec, CdmoError, DriverHung, KubeletError, LibraryMismatch
 from cdmo.kube.port import EventSink
 from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo, PodInfo, carries_fence, labelled
-from cdmo.model.gpu import DeviceState, Placement
+from cdmo.model.modes import ModePolicy
 from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL
 from cdmo.model.reasons import EventReason, ReadyReason
 from cdmo.runtime.clock import Clock
@@ -37,17 +39,20 @@ from cdmo.runtime.pulse import Pulse
 
 TELL_SECONDS = 0.5  # after which a change is told although it has not come to the hardware
 
+_UNHINDERED = (ReadyReason.READY, ReadyReason.DISABLED)  # why a change failed says more than these
+
 logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """How often the agent looks when nothing happens. Seconds."""
+    """How often the agent looks when nothing happens, in seconds, and what it may do unasked."""
 
     look_every: float = 5.0
     look_limit: float = 60.0  # for one look at kubelet and driver
     retry_first: float = 1.0  # after a change that was refused or failed, doubled each time
     retry_most: float = 60.0
+    modes: ModePolicy = ModePolicy.MANUAL  # where the Node's annotation says nothing
 
 
 class AgentLoop:
@@ -64,6 +69,7 @@ class AgentLoop:
         watch: ChangeWatch,
         journal: Journal,
         lost_modes: LostModes,
+        marker: Marker,
         status: StatusKeeper,
         events: EventSink,
         metrics: AgentMetrics,
@@ -81,6 +87,7 @@ class AgentLoop:
         self._capacity = CapacityKeeper(pods, change)
         self._journal = journal
         self._lost_modes = lost_modes
+        self._marker = marker
         self._status = status
         self._events = events
         self._metrics = metrics
@@ -94,9 +101,8 @@ class AgentLoop:
         self.ended = asyncio.Event()  # set when `run` is over
         self._stopping = False
         self.running = False
-        self._revisions: Revisions | None = None
+        self._sight: Sight | None = None
         self._interrupted: Entry | None = None
-        self._half_made: frozenset[tuple[str, Placement]] = frozenset()  # instances of an interrupted change
         self._changes = 0
         self._failure = Health()  # why the change that is still wanted did not come about; ready when none is
         self.trouble = "nothing was looked at yet"  # why the node cannot be worked with; empty: it can
@@ -145,38 +151,48 @@ class AgentLoop:
     async def round(self) -> None:
         """One round."""
         node, mignode = self._mirror()
-        if node is None or mignode is None:
-            return
-        if self._revisions is None:
+        if node is not None and mignode is not None:
+            await self._round(node, mignode)
+        elif node is not None:
+            await self._mark(node)
+
+    async def _round(self, node: NodeInfo, mignode: MigNode) -> None:
+        if self._sight is None:
             self._begin(node, mignode)
         observation, health = await self._observe()
         if health.reason is ReadyReason.DRIVER_HUNG:
             self._events.emit(events.of_node(node, EventReason.DRIVER_HUNG, health.message))
+        modes = ModeReport()
         if observation is not None:
-            self._see(observation)
-            steps, health = self._compare(observation, mignode, health)
+            self._sight_of(observation)
+            wanted, health = self._want(node, mignode, health)
+            steps, health = self._compare(observation, mignode, wanted, health)
+            modes = self._modes(observation, wanted, steps.held_back)
             purpose = await self._purpose(node, mignode, observation, steps)
             if purpose is not None and self._retry.due(purpose):
-                await self._carry_out(node, mignode, observation, health)
+                await self._carry_out(node, mignode, observation, wanted, health)
                 return
             if purpose is None:
                 self._failure = Health()
-            elif health.ready and not self._failure.ready:
+            elif health.reason in _UNHINDERED and not self._failure.ready:
                 health = self._failure
-            await self._capacity.keep(node, observation, _withheld(node, mignode), self._pods_here())
+            await self._capacity.keep(node, observation, wanted.withheld(observation), self._pods_here())
         elif self._interrupted is None and carries_fence(node) and await self._change.fenced():
             # Nothing was under way behind it, and nobody can say when driver and kubelet answer again.
             await self._change.lower_leftover_fence()
-        await self._report(mignode, observation, health)
+        await self._report(mignode, observation, health, modes)
+        await self._mark(node)
+
+    async def _mark(self, node: NodeInfo) -> None:
+        await self._marker.keep(node, owes=self._interrupted is not None or self._capacity.lowered)
 
     def _begin(self, node: NodeInfo, mignode: MigNode) -> None:
         """Take up where the last agent of this node stopped."""
         if self._interrupted is None and node.labels.get(FENCE_LABEL) == FENCE_CHANGING:
             self._interrupted = Entry("")  # its journal is lost, as with another disk
         self._status.current = mignode.status
-        self._revisions = Revisions(mignode.status)
+        self._sight = Sight(mignode.status, self._boot_id(), self._lost_modes)
         self._changes = mignode.status.last_repartition.count if mignode.status.last_repartition else 0
-        self._lost_modes.begin(mignode.status, self._boot_id())
 
     async def _observe(self) -> tuple[Observation | None, Health]:
         observation, health = await self._look()
@@ -207,66 +223,59 @@ class AgentLoop:
             return observation, Health(ReadyReason.NO_MIG_GPU, "no GPU of this node can be cut into MIG slices")
         return observation, Health()
 
-    def _see(self, observation: Observation) -> None:
-        assert self._revisions is not None
-        self._revisions.see(observation.driver)
-        self._lost_modes.see(observation.driver)
-
-    def _compare(self, observation: Observation, mignode: MigNode, health: Health) -> tuple[Steps, Health]:
+    def _want(self, node: NodeInfo, mignode: MigNode, health: Health) -> tuple[Wanted, Health]:
         try:
-            steps = self._decide(mignode)(observation)
+            return wanted_of(node, mignode, self._settings.modes), health
         except BadSpec as error:
-            self._events.emit(events.bad_spec(mignode, _sentence(error)))
-            return Steps(), Health(ReadyReason.BAD_SPEC, _sentence(error))
+            return without_spec(node, mignode, self._settings.modes), self._bad_spec(mignode, error)
+
+    def _bad_spec(self, mignode: MigNode, error: BadSpec) -> Health:
+        self._events.emit(events.bad_spec(mignode, _sentence(error)))
+        return Health(ReadyReason.BAD_SPEC, _sentence(error))
+
+    def _compare(
+        self, observation: Observation, mignode: MigNode, wanted: Wanted, health: Health
+    ) -> tuple[Steps, Health]:
+        steps = Steps()
+        if health.reason is not ReadyReason.BAD_SPEC:
+            try:
+                steps = self._steps(observation, wanted)
+            except BadSpec as error:
+                health = self._bad_spec(mignode, error)
         # What the guard would refuse inside the fence needs no fence.
         evidence = guard_evidence(observation, tuple(self._pods_here()))
         for bus, reason in refusals(steps.steps, evidence).items():
             steps = steps.without_gpu(bus, reason)
-        return steps, Health(message="; ".join(steps.held_back)) if health.ready else health
+        if health.ready and wanted.mode is Mode.DISABLED:
+            health = Health(ReadyReason.DISABLED, given_back(observation, steps.held_back))
+        return steps, replace(health, message="; ".join(steps.held_back)) if health.ready else health
 
-    def _decide(self, mignode: MigNode) -> Callable[[Observation], Steps]:
-        layouts = layouts_from_spec(mignode)
-        withheld_from_spec(mignode)  # told like any other contradiction
+    def _steps(self, observation: Observation, wanted: Wanted) -> Steps:
+        if observation.hold:
+            return Steps(held_back=(observation.hold,))
+        assert self._sight is not None
+        return wanted.steps(self._sight.gpus(observation, wanted, self._interrupted))
 
-        def decide(observation: Observation) -> Steps:
-            self._see(observation)
-            if observation.hold:
-                return Steps(held_back=(observation.hold,))
-            return steps_for(layouts, self._seen(observation), mignode.spec.observed_revision)
+    def _decide(self, mignode: MigNode) -> Decide:
+        """What is asked inside the fence, with the Node as the API server has it: the mirror may show a label that is
+        gone."""
+
+        def decide(observation: Observation, node: NodeInfo) -> Steps:
+            self._sight_of(observation)
+            wanted = wanted_of(node, mignode, self._settings.modes)
+            return self._steps(observation, wanted) if wanted.managed else Steps()
 
         return decide
 
-    def _seen(self, observation: Observation) -> tuple[SeenGpu, ...]:
-        assert self._revisions is not None
-        revisions = self._revisions
-        ours = self._half_made | (self._interrupted.being_made() if self._interrupted else frozenset())
-        # Remembered beyond the change that finds them: it may have to leave their GPU alone.
-        self._half_made = frozenset(
-            (gpu.pci_bus_id, each.placement)
-            for gpu in observation.driver.gpus
-            for each in gpu.instances
-            if observation.state_of(each) is DeviceState.BROKEN and (gpu.pci_bus_id, each.placement) in ours
-        )
-        return tuple(
-            SeenGpu(
-                pci_bus_id=gpu.pci_bus_id,
-                mig_mode=gpu.mig_mode,
-                model=gpu.model,
-                instances=tuple(
-                    SeenInstance(
-                        placement=each.placement,
-                        revision=revisions.of(key_of(gpu.pci_bus_id, each)),
-                        broken=observation.state_of(each) is DeviceState.BROKEN,
-                        ours=(gpu.pci_bus_id, each.placement) in ours,
-                        unhealthy=observation.state_of(each) is DeviceState.UNHEALTHY,
-                    )
-                    for each in gpu.instances
-                ),
-                problem=gpu.trouble,
-                mode_lost=self._lost_modes.lost(gpu),
-            )
-            for gpu in observation.driver.gpus
-        )
+    def _sight_of(self, observation: Observation) -> Sight:
+        assert self._sight is not None
+        self._sight.see(observation)
+        return self._sight
+
+    def _modes(self, observation: Observation | None, wanted: Wanted, held_back: Iterable[str]) -> ModeReport:
+        if observation is None or self._sight is None:
+            return ModeReport()
+        return wanted.modes(self._sight.gpus(observation, wanted, self._interrupted), held_back)
 
     async def _purpose(
         self, node: NodeInfo, mignode: MigNode, observation: Observation, steps: Steps
@@ -280,18 +289,22 @@ class AgentLoop:
         difference = await self._disagreement.to_reload_for(observation)
         if difference:
             return "reload", difference
-        if steps.steps and mignode.spec.mode is Mode.MANAGED:
-            return mignode.metadata.generation, steps.steps
-        return None
+        return (mignode.metadata.generation, steps.steps) if steps.steps else None
 
-    async def _carry_out(self, node: NodeInfo, mignode: MigNode, before: Observation, health: Health) -> None:
+    async def _carry_out(
+        self, node: NodeInfo, mignode: MigNode, before: Observation, wanted: Wanted, health: Health
+    ) -> None:
         recovering = self._interrupted is not None or carries_fence(node) or self._disagreement.seen
-        changing = labelled(node) and mignode.spec.mode is Mode.MANAGED and health.reason is not ReadyReason.BAD_SPEC
-        decide = self._decide(mignode) if changing else _nothing
+        changing = wanted.managed and health.reason is not ReadyReason.BAD_SPEC
         started = self._clock.now()
-        telling = asyncio.create_task(self._tell_of_change(mignode, before, health), name="tell of the change")
+        telling = asyncio.create_task(
+            self._tell_of_change(mignode, before, wanted, health), name="tell of the change"
+        )
         outcome = await self._change.run(
-            decide, self._boot_id(), reload_anyway=recovering, withheld=_withheld(node, mignode)
+            self._decide(mignode) if changing else _nothing,
+            self._boot_id(),
+            reload_anyway=recovering,
+            withheld=wanted.withheld(before),
         )
         self._watch.over()
         self._metrics.change_ended(outcome)
@@ -299,17 +312,20 @@ class AgentLoop:
         self._settle(outcome)
         observation, health = await self._observe()
         if observation is not None:
-            self._see(observation)
-        if health.ready and not self._failure.ready:
+            self._sight_of(observation)
+            if health.ready and wanted.mode is Mode.DISABLED:
+                health = Health(ReadyReason.DISABLED, given_back(observation, ()))
+        if health.reason in _UNHINDERED and not self._failure.ready:
             health = self._failure
         for event in events.of_change(node, outcome):
             self._events.emit(event)
-        await self._report(mignode, observation, health, outcome=outcome, started=started)
+        modes = self._modes(observation, wanted, (self._failure.message,))
+        await self._report(mignode, observation, health, modes, outcome=outcome, started=started)
 
-    async def _tell_of_change(self, mignode: MigNode, before: Observation, health: Health) -> None:
+    async def _tell_of_change(self, mignode: MigNode, before: Observation, wanted: Wanted, health: Health) -> None:
         """Once the hardware is at work: until then the change itself waits for the API server."""
         if await self._watch.until_at_work(TELL_SECONDS):
-            await self._report(mignode, before, health, changing=True)
+            await self._report(mignode, before, health, self._modes(before, wanted, ()), changing=True)
 
     def _settle(self, outcome: Outcome) -> None:
         logger.info(
@@ -341,21 +357,23 @@ class AgentLoop:
         mignode: MigNode,
         observation: Observation | None,
         health: Health,
+        modes: ModeReport,
         *,
         changing: bool = False,
         outcome: Outcome | None = None,
         started: float = 0.0,
     ) -> None:
-        assert self._revisions is not None
+        assert self._sight is not None
         report = Report(
             observation=observation,
             health=health,
+            modes=modes,
             generation=mignode.metadata.generation,
             boot_id=self._boot_id(),
             changing=changing,
             repartition=repartition_of(outcome, started, self._changes) if outcome else None,
         )
-        status = status_of(report, self._revisions, self._status.current, self._clock.now())
+        status = status_of(report, self._sight.revisions, self._status.current, self._clock.now())
         before = self._status.current
         await self._status.report(status)
         self._pulse.mark()
@@ -371,18 +389,8 @@ class AgentLoop:
             return
 
 
-def _nothing(observation: Observation) -> Steps:
+def _nothing(observation: Observation, node: NodeInfo) -> Steps:
     return Steps()
-
-
-def _withheld(node: NodeInfo, mignode: MigNode) -> Withheld:
-    """What is kept from the scheduler: nothing where CDMO changes nothing, nor by a spec that contradicts itself."""
-    if not labelled(node) or mignode.spec.mode is not Mode.MANAGED:
-        return {}
-    try:
-        return withheld_from_spec(mignode)
-    except BadSpec:
-        return {}
 
 
 def _sentence(error: CdmoError) -> str:

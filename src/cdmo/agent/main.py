@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -18,14 +20,18 @@ from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.agent.journal import Journal
 from cdmo.agent.loop import AgentLoop, LoopSettings
 from cdmo.agent.lost_modes import LostModes
+from cdmo.agent.marker import Marker
 from cdmo.agent.metrics import AgentMetrics, asked
 from cdmo.agent.observe import Observer
 from cdmo.agent.status import Heart, StatusKeeper
 from cdmo.agent.watch import ChangeWatch
+from cdmo.agent.whole_gpus import WholeGpus
+from cdmo.agent.witness import Witness
 from cdmo.agent.xid_bell import XidBell
 from cdmo.hardware.kernel_log import KernelLog
 from cdmo.hardware.library import DriverSearch
 from cdmo.hardware.nvml import NvmlGpus
+from cdmo.hardware.reset import GpuReset
 from cdmo.hardware.watched import WatchedGpus
 from cdmo.kube.client import KubeClient
 from cdmo.kube.connect import ConnectSettings, connect
@@ -33,6 +39,7 @@ from cdmo.kubelet.devicenodes import CapabilityNodes, NodeKind
 from cdmo.kubelet.deviceplugin import NvidiaDevicePlugin
 from cdmo.kubelet.podresources import KubeletPodResources
 from cdmo.kubelet.processes import ProcessTable
+from cdmo.model.names import NAMESPACE, SCHEDULER
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.hostpaths import HostPaths
 from cdmo.runtime.pulse import Pulse
@@ -55,6 +62,7 @@ class DriverLimits:
 
     read: float = 20.0
     change: float = 30.0
+    reset: float = 25.0  # of the program that resets a GPU; less than `change`, which holds for it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,8 @@ class AgentSettings:
     node: str
     connect: ConnectSettings
     paths: HostPaths
+    namespace: str = NAMESPACE  # CDMO's own
+    scheduler: str = SCHEDULER  # the one that is asked whether it knows of a change
     driver_root: str = ""  # on the host; empty: found at start
     device_node_kind: NodeKind = NodeKind.CHARACTER
     serving: ServingSettings = LOOPBACK
@@ -194,6 +204,11 @@ class _Agent:
         self._loop.stop()
         await self._loop.ended.wait()
 
+    def _witness(self, name: str) -> Witness:
+        asked = self._client.witness(self._settings.namespace, self._settings.scheduler)
+        # 64 bits: another change of this node has another word, this process' or an earlier one's.
+        return Witness(asked, name, self._clock, lambda: secrets.token_hex(8), self._settings.fence.heard)
+
     def _changed(self, *_: object) -> None:
         self._loop.wake()
 
@@ -229,7 +244,8 @@ class _Agent:
         name, paths = settings.node, settings.paths
         nodes, mignodes, pods = self._nodes, self._mignodes, self._pods
         search = DriverSearch(paths, settings.driver_root)
-        nvml = NvmlGpus(lambda: search().library, time.sleep, self.worker.check_wanted)
+        reset = GpuReset(search, paths.proc, os.environ, settings.driver.reset)
+        nvml = NvmlGpus(lambda: search().library, time.sleep, self.worker.check_wanted, reset)
         gpus = WatchedGpus(nvml, KernelLog(paths.dev / "kmsg"), paths.state / "health.json", paths.boot_id)
         observer = Observer(gpus, kubelet, self.worker, lambda: tuple(pods.items.values()))
         capability_nodes = CapabilityNodes(paths, lambda: search().dev_roots, settings.device_node_kind)
@@ -237,11 +253,12 @@ class _Agent:
         fence_api = client.fence()  # one for both: each write is made from the answer before
         change = NodeChange(
             name,
-            fence=Fence(fence_api, name, clock, settings.fence),
+            fence=Fence(fence_api, name, clock, settings.fence, self._witness(name)),
             api=fence_api,
             observer=observer,
             applier=Applier(gpus, gpus, capability_nodes, self.worker, settings.driver.change),
             plugin=plugin,
+            whole_gpus=WholeGpus(name, fence_api, kubelet, clock),
             journal=journal,
             clock=clock,
             progress=self._watch,
@@ -259,6 +276,7 @@ class _Agent:
             watch=self._watch,
             journal=journal,
             lost_modes=LostModes(paths.state / "lost-modes.json"),
+            marker=Marker(fence_api),
             status=self._status,
             events=self._recorder,
             metrics=self._metrics,

@@ -13,8 +13,10 @@ from cdmo.hardware.port import DriverReading, GpuInstance, GpuReader, GpuReading
 from cdmo.kubelet.port import PodDevices, PodResources
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import DeviceState, MigMode, PodKey
-from cdmo.model.names import is_mig_resource
+from cdmo.model.names import is_mig_resource, whole_gpus
 from cdmo.runtime.worker import Worker
+
+_ON = (MigMode.ENABLED, MigMode.DISABLE_PENDING)  # the mode that holds now
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,25 @@ class Observation:
         """The devices that the kubelet lists and the hardware does not have, or the other way round."""
         known = frozenset(each for name, ids in listed.items() if is_mig_resource(name) for each in ids)
         expected = frozenset(each for ids in self.expected_devices().values() for each in ids)
-        return (known - expected) | (expected - known - self.doubtful_devices())
+        whole = whole_gpus(listed)
+        return (
+            (known - expected)
+            | (expected - known - self.doubtful_devices())
+            | (self.cut_gpus() & whole)
+            | (self._uncut_gpus() - whole)
+        )
+
+    def cut_gpus(self) -> frozenset[str]:
+        """UUIDs of the GPUs whose MIG mode is on: nobody gets one of them as a whole."""
+        return frozenset(each.uuid for each in self.driver.gpus if each.mig_mode in _ON)
+
+    def _uncut_gpus(self) -> frozenset[str]:
+        """Those that could be cut and are not: the plugin has to offer them as a whole."""
+        return frozenset(
+            each.uuid
+            for each in self.driver.gpus
+            if each.mig_mode not in _ON and each.model.profiles and not each.trouble
+        )
 
     @property
     def hold(self) -> str:
@@ -75,7 +95,7 @@ class Observation:
 
 def servable(gpu: GpuReading) -> tuple[GpuInstance, ...]:
     """The instances of a GPU that the device plugin serves."""
-    if gpu.mig_mode not in (MigMode.ENABLED, MigMode.DISABLE_PENDING):
+    if gpu.mig_mode not in _ON:
         return ()
     return tuple(each for each in gpu.instances if each.device_uuid)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
 from cdmo.agent.change import Outcome
+from cdmo.agent.modes import ModeReport
 from cdmo.agent.observe import Observation
 from cdmo.agent.revisions import InstanceKey, Revisions
 from cdmo.api.convert import model_to_api
@@ -25,7 +27,7 @@ from cdmo.api.v1alpha1 import (
 from cdmo.hardware.port import GpuInstance, GpuReading
 from cdmo.model.gpu import DeviceState, MigMode
 from cdmo.model.profile import GpuModel
-from cdmo.model.reasons import ConditionType, ReadyReason
+from cdmo.model.reasons import ConditionType, ModeReason, ReadyReason
 from cdmo.version import __version__
 
 LONGEST = 1024  # characters of a sentence in the status
@@ -51,6 +53,7 @@ class Report:
     health: Health
     generation: int
     boot_id: str
+    modes: ModeReport
     changing: bool = False
     repartition: Repartition | None = None
 
@@ -88,6 +91,13 @@ def repartition_of(outcome: Outcome, started: float, count: int) -> Repartition:
         message=outcome.message,
         count=count,
     )
+
+
+def given_back(observation: Observation, held_back: Iterable[str]) -> str:
+    """How far a node is whose GPUs are given back whole."""
+    gpus = [each for each in observation.driver.gpus if each.model.profiles]
+    whole = sum(each.mig_mode is MigMode.DISABLED for each in gpus)
+    return "; ".join((f"{whole} of {len(gpus)} GPUs are whole: this node is disabled", *held_back))
 
 
 def same_but_for_time(one: MigNodeStatus, other: MigNodeStatus) -> bool:
@@ -196,6 +206,12 @@ def _conditions(
             "",
         ),
         (ConditionType.GPUS_HEALTHY, not unhealthy, "Unhealthy" if unhealthy else "Healthy", "; ".join(unhealthy)),
+        (
+            ConditionType.MODE_SETTLED,
+            report.modes.reason is ModeReason.AS_WANTED,
+            report.modes.reason.value,
+            report.modes.message,
+        ),
     )
     conditions = []
     for kind, holds, reason, message in wanted:

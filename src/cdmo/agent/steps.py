@@ -1,7 +1,7 @@
 """PURE: what must be done to a node's GPUs, as an ordered list of steps, each with its undo.
 
-Destroys come before creates, GPU by GPU. A GPU that the spec does not name is left as it is, and a MIG mode that a
-reboot took is brought back on any GPU, for without it the controller would not plan on it again. An instance that
+Destroys come before creates, GPU by GPU, and a switch of the MIG mode (modes.py) between them. A GPU that the spec
+does not name is left as it is, but for its mode. An instance that
 the controller had not seen when it planned (its revision is younger than `spec.observedRevision`) is adopted:
 it is never destroyed, and a create that would overlap it is left out until the controller has seen it. An idle
 instance that an error hit is destroyed and created anew in its place, which nobody needs to plan.
@@ -10,9 +10,10 @@ instance that an error hit is destroyed and created anew in its place, which nob
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from cdmo.agent.modes import STAYS, GpuMode, ModeWish
 from cdmo.errors import BadSpec
 from cdmo.model.gpu import MigMode, Placement
 from cdmo.model.profile import GpuModel
@@ -22,22 +23,25 @@ from cdmo.planner.placement import table_of
 class Action(StrEnum):
     """What a step does."""
 
-    ENABLE_MIG = "EnableMig"  # after a reboot took the mode (Hopper and later)
+    ENABLE_MIG = "EnableMig"
+    DISABLE_MIG = "DisableMig"
+    RESET = "Reset"  # of the GPU, for a mode that the driver has only noted
     DESTROY = "Destroy"
     CREATE = "Create"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of one GPU. Its precondition: DESTROY finds the instance idle, CREATE finds its slots free."""
+    """One change of one GPU. Its precondition: DESTROY finds the instance idle, CREATE finds its slots free, every
+    other that nothing uses the GPU."""
 
     action: Action
     gpu: str  # PCI bus id
-    placement: Placement | None = None  # None for ENABLE_MIG
+    placement: Placement | None = None  # of DESTROY and CREATE
 
     @property
     def undo(self) -> Step | None:
-        """The step that takes this one back; the mode of a GPU is not taken back: it only gets more able."""
+        """The step that takes this one back; the mode of a GPU is not taken back."""
         match self.action:
             case Action.DESTROY:
                 return Step(Action.CREATE, self.gpu, self.placement)
@@ -75,7 +79,13 @@ class SeenGpu:
     model: GpuModel
     instances: tuple[SeenInstance, ...] = ()
     problem: str = ""
-    mode_lost: bool = False  # MIG was on before the last reboot, and may be switched on without a reset
+    resetless: bool = True  # its mode switches without a reset
+    wish: ModeWish = STAYS
+
+    @property
+    def mode(self) -> GpuMode:
+        """As far as its mode goes."""
+        return GpuMode(self.pci_bus_id, self.mig_mode, self.resetless, self.wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +94,12 @@ class Steps:
 
     steps: tuple[Step, ...] = ()
     held_back: tuple[str, ...] = ()
+    take_back: bool = True  # what was done before a step that fails
 
     def without_gpu(self, pci_bus_id: str, reason: str) -> Steps:
         """The same without anything on one GPU."""
         rest = tuple(each for each in self.steps if each.gpu != pci_bus_id)
-        return Steps(rest, (*self.held_back, reason))
+        return replace(self, steps=rest, held_back=(*self.held_back, reason))
 
 
 def steps_for(
@@ -131,21 +142,20 @@ def _steps_for_gpu(
     there = {each.placement: each for each in gpu.instances}
     wrong = [each for each in gpu.instances if each.placement not in wanted or each.to_renew]
     missing = [each for each in wanted if each not in there or there[each].to_renew]
-    if not wrong and not missing and not gpu.mode_lost:
+    switching = _switch(gpu)
+    if not wrong and not missing and not switching:
         return [], []
     if gpu.problem:
         return [], [f"GPU {gpu.pci_bus_id}: {gpu.problem}"]
-    steps: list[Step] = []
-    if gpu.mig_mode is not MigMode.ENABLED:
-        if not gpu.mode_lost:
-            return [], [f"GPU {gpu.pci_bus_id}: MIG mode is {gpu.mig_mode}"] if missing else []
-        steps.append(Step(Action.ENABLE_MIG, gpu.pci_bus_id))
     adopted = [each for each in wrong if each.revision > observed_revision and not (each.ours or each.unhealthy)]
-    steps += [
+    steps = [
         Step(Action.DESTROY, gpu.pci_bus_id, each.placement)
         for each in sorted(wrong, key=_where)
         if each not in adopted
     ]
+    steps += switching
+    if gpu.mig_mode is not MigMode.ENABLED and not _comes_on(gpu):
+        return steps, [f"GPU {gpu.pci_bus_id}: MIG mode is {gpu.mig_mode}"] if missing else []
     held_back: list[str] = []
     for each in sorted(missing, key=lambda placement: (placement.start, placement.profile_id)):
         blocker = next((other for other in adopted if _overlap(gpu.model, each, other.placement)), None)
@@ -157,6 +167,22 @@ def _steps_for_gpu(
                 f"not yet seen profile {blocker.placement.profile_id} at slot {blocker.placement.start}"
             )
     return steps, held_back
+
+
+def _switch(gpu: SeenGpu) -> list[Step]:
+    mode, steps = gpu.mode, []
+    if mode.to_switch:
+        steps.append(Step(Action.ENABLE_MIG if gpu.wish.on else Action.DISABLE_MIG, gpu.pci_bus_id))
+    if mode.to_reset:
+        steps.append(Step(Action.RESET, gpu.pci_bus_id))
+    return steps
+
+
+def _comes_on(gpu: SeenGpu) -> bool:
+    """Whether MIG mode is on once the GPU's steps are done."""
+    mode = gpu.mode
+    at_once = mode.to_switch and (gpu.resetless or gpu.mig_mode is MigMode.DISABLE_PENDING)
+    return bool(gpu.wish.on) and (at_once or mode.to_reset)
 
 
 def _where(instance: SeenInstance) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
@@ -18,6 +19,9 @@ from cdmo.cli._options import (
     TlsCertificate,
     TlsKey,
 )
+from cdmo.model.modes import ModePolicy
+from cdmo.model.names import NAMESPACE, SCHEDULER
+from cdmo.runtime.hostpaths import KUBELET_ROOT
 
 # Seconds. Without persistence mode the driver first initialises every GPU in each reading, seconds for each of them.
 DRIVER_READ_LIMIT = 20.0
@@ -27,7 +31,24 @@ DRIVER_CHANGE_LIMIT = 30.0
 def agent(
     node: Annotated[str, typer.Option("--node", envvar="NODE_NAME", help="The name of this node.")],
     kubeconfig: Kubeconfig = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", envvar="POD_NAMESPACE", help="CDMO's own namespace.")
+    ] = NAMESPACE,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            "--scheduler", help="The scheduler that has to know of a change before pods are let onto the node again."
+        ),
+    ] = SCHEDULER,
+    mig_mode: Annotated[
+        ModePolicy,
+        typer.Option("--mig-mode", help="When MIG mode is switched on, where the Node's annotation says nothing."),
+    ] = ModePolicy.MANUAL,
     root: Root = HOST_ROOT,
+    kubelet_root: Annotated[
+        Path,
+        typer.Option("--kubelet-root", help="The kubelet's root directory, as the host names it; its --root-dir."),
+    ] = Path(KUBELET_ROOT),
     placeholder_device_nodes: Annotated[
         bool,
         typer.Option(
@@ -54,6 +75,7 @@ def agent(
 ) -> None:
     """Run the node agent: cuts this node's GPUs as its MigNode says, safely."""
     # Imported here so that other verbs do not pay for it in time and memory.
+    from cdmo.agent.loop import LoopSettings
     from cdmo.agent.main import AgentSettings, DriverLimits, LoggedProgress, run_agent
     from cdmo.errors import BadSettings
     from cdmo.kube.connect import ConnectSettings
@@ -70,9 +92,12 @@ def agent(
     settings = AgentSettings(
         node=node,
         connect=ConnectSettings(kubeconfig),
-        paths=HostPaths(root),
+        namespace=namespace,
+        scheduler=scheduler,
+        paths=HostPaths(root, PurePosixPath(kubelet_root)),
         device_node_kind=NodeKind.PLACEHOLDER if placeholder_device_nodes else NodeKind.CHARACTER,
         serving=serving_settings(listen, tls_certificate, tls_key),
+        loop=LoopSettings(modes=mig_mode),
         driver=DriverLimits(driver_read_limit, driver_change_limit),
     )
     asyncio.run(run_agent(settings, os.environ, SystemClock(), LoggedProgress()))

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from cdmo.cli import agent, controller, crd, discover, doctor, gpu_operator, plan, simulate, status
+from cdmo.cli import (
+    agent,
+    controller,
+    crd,
+    disable,
+    discover,
+    doctor,
+    enable,
+    gpu_operator,
+    plan,
+    settle,
+    simulate,
+    status,
+)
 from cdmo.cli._output import print_error
 from cdmo.errors import CdmoError
 from cdmo.version import __version__
@@ -22,9 +35,12 @@ app = typer.Typer(
 )
 app.command(name="status")(status.status)
 app.command(name="doctor")(doctor.doctor)
+app.command(name="enable")(enable.enable)
+app.command(name="disable")(disable.disable)
 app.command(name="plan")(plan.plan)
 app.command(name="discover")(discover.discover)
 app.command(name="simulate")(simulate.simulate)
+app.command(name="settle")(settle.settle)
 app.command(name="crd")(crd.crd)
 app.add_typer(gpu_operator.gpu_operator, name="gpu-operator")
 app.command(name="controller")(controller.controller)

@@ -22,7 +22,7 @@ from cdmo.kube.client import KubeClient
 from cdmo.kube.connect import ConnectSettings, connect
 from cdmo.kube.reflector import Reflector
 from cdmo.model.names import LEASE_NAME
-from cdmo.model.policy import Policy
+from cdmo.model.policy import AGENT_SILENT_AFTER, Policy
 from cdmo.planner import Planner
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.pulse import Pulse
@@ -42,7 +42,7 @@ class ControllerSettings:
     policy: Policy = field(default_factory=Policy)
     serving: ServingSettings = LOOPBACK
     quiet_seconds: float = 0.05  # least time between two rounds: a burst of pods is planned together
-    agent_silent_after: float = 45.0  # an agent beats every 10 s
+    agent_silent_after: float = AGENT_SILENT_AFTER
     rounds: RoundSettings = field(default_factory=RoundSettings)
     patience: Patience = field(default_factory=Patience)
     fences: FenceSettings = field(default_factory=FenceSettings)

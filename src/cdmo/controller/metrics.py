@@ -1,4 +1,4 @@
-"""What the controller measures. Every name, with its meaning, is in docs/operations.md as well."""
+"""What the controller measures. Every name, with its meaning, is in docs/reference/metrics.md as well."""
 
 from __future__ import annotations
 

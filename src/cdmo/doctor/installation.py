@@ -10,11 +10,11 @@ from cdmo.doctor.facts import ClusterFacts, Policy, PolicyBinding, Source, Workl
 from cdmo.doctor.finding import Check, Status, Trouble
 from cdmo.doctor.parts import of_cdmo, reported, version_in
 from cdmo.model.names import FENCE_POLICY, GROUP, VERSION
+from cdmo.model.policy import AGENT_SILENT_AFTER
 from cdmo.model.reasons import ConditionType, ReadyReason
 from cdmo.version import __version__
 
 OLDEST_KUBERNETES = (1, 30)  # the first with ValidatingAdmissionPolicy in its final form
-SILENT_AFTER = 45.0  # seconds without heartbeat after which the controller gives an agent up; it beats every 10
 # Name and failurePolicy of what deploy/policy installs. Those that confine CDMO must fail closed, the others open.
 POLICIES = {FENCE_POLICY: "Ignore", "cdmo-probe": "Ignore", "cdmo-agent": "Fail", "cdmo-controller": "Fail"}
 _INSTALL = "install CDMO's chart of this version again (or `kubectl apply -f deploy/policy`)"
@@ -104,10 +104,10 @@ def _agent(mignode: MigNode, now: float, log: str) -> Iterator[Trouble]:
     silent = None if agent is None else _age(agent.heartbeat, now)
     if silent is None:
         yield Trouble(about, "no agent has reported yet", f"see {log}")
-    elif silent > SILENT_AFTER:
+    elif silent > AGENT_SILENT_AFTER:
         yield Trouble(about, f"its agent has been silent for {silent:.0f} s, by this machine's clock", f"see {log}")
     else:
-        unusable = (ReadyReason.NO_MIG_GPU, ReadyReason.NOT_LABELLED)  # of which other checks tell more
+        unusable = (ReadyReason.NO_MIG_GPU, ReadyReason.DISABLED)  # of which other checks tell more
         for each in mignode.status.conditions:
             if each.type == ConditionType.READY and each.status == "False" and each.reason not in unusable:
                 yield Trouble(about, f"is not ready: {each.message or each.reason}", f"see {log}")

@@ -42,10 +42,11 @@ _MAX_READY_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A driver that was found: its library, and every /dev in which containers look for device nodes."""
+    """A driver that was found: its library, every /dev in which containers look for device nodes, and its root."""
 
     library: Path
     dev_roots: tuple[Path, ...]
+    root: Path  # of its programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class DriverSearch:
         for place in tried:
             library, objection = _library_in(place)
             if library is not None:
-                return Driver(library, self._dev_roots(place))
+                return Driver(library, self._dev_roots(place), place.root)
             if objection:
                 objections.append(objection)
         roots = ", ".join(dict.fromkeys(str(place.root) for place in tried))

@@ -54,12 +54,14 @@ class NvmlGpus:
         find_library: Callable[[], Path],
         sleep: Callable[[float], None],
         check_wanted: Callable[[], None] = lambda: None,
+        reset: Callable[[str, int], None] | None = None,
     ) -> None:
-        """check_wanted: asked before each call that changes something; raises HardwareError where, meanwhile, nobody
-        waits for it any more (runtime/worker.py). A reader has nothing to ask."""
+        """check_wanted: asked before each call that changes something; raises HardwareError where nobody waits any
+        more (runtime/worker.py). reset: of the GPU with this PCI bus id and minor number. A reader has neither."""
         self._find_library = find_library
         self._sleep = sleep
         self._check_wanted = check_wanted
+        self._reset = reset
         self._lock = threading.Lock()
         self._mapped = False
         self._last: dict[int, GpuReading] = {}  # by NVML index: names a GPU that is lost and says nothing more
@@ -127,6 +129,15 @@ class NvmlGpus:
                 pynvml.nvmlDeviceSetMigMode(_handle(pci_bus_id), int(not enabled))
                 raise nvml_codes.failure(status, doing)
         return after
+
+    def reset(self, pci_bus_id: str) -> None:
+        """Reset the GPU, outside any session: one that is open would hold it."""
+        if self._reset is None:
+            raise errors.NotSupported(f"this process cannot reset GPU {pci_bus_id}")
+        with self._session(f"resetting GPU {pci_bus_id}"):
+            minor = pynvml.nvmlDeviceGetMinorNumber(_handle(pci_bus_id))
+        self._check_wanted()
+        self._reset(pci_bus_id, minor)
 
     @contextmanager
     def _session(self, doing: str) -> Iterator[None]:

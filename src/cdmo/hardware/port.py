@@ -130,3 +130,7 @@ class GpuWriter(Protocol):
         Raises InUse when clients hold the GPU, ResetNeeded is not raised: the mode is then Pending.
         """
         ...
+
+    def reset(self, pci_bus_id: str) -> None:
+        """Reset the GPU: its instances go, the mode that was pending holds. Raises InUse naming who has it open."""
+        ...

@@ -78,6 +78,10 @@ class WatchedGpus:
         """As GpuWriter.set_mig_mode."""
         return self._gpus.set_mig_mode(pci_bus_id, enabled)
 
+    def reset(self, pci_bus_id: str) -> None:
+        """As GpuWriter.reset; what stood against the GPU is judged by its next reading, as after any reset."""
+        self._gpus.reset(pci_bus_id)
+
     def _recalled(self) -> Memory:
         """What is known of this boot: nothing of another one counts any more."""
         boot_id = self._boot_id()

@@ -13,12 +13,13 @@ from cdmo.kube.connect import Connection
 from cdmo.kube.fence_api import KubeFence
 from cdmo.kube.lease import LeaseElector
 from cdmo.kube.mignode_api import KubeMigNodes, mig_node
-from cdmo.kube.port import FenceApi, MigNodeApi
+from cdmo.kube.port import FenceApi, MigNodeApi, WitnessApi
 from cdmo.kube.recorder import Recorder
 from cdmo.kube.reflector import OnChange, Reflector
 from cdmo.kube.resources import CLAIM, MIG_NODE, NAMESPACE, NODE, POD, STORAGE_CLASS, VOLUME, Kind
 from cdmo.kube.slim import node_info, pod_info
 from cdmo.kube.slim_storage import claim_info, class_info, namespace_labels, volume_info
+from cdmo.kube.witness import KubeWitness
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.storage import ClaimInfo, ClassInfo, VolumeInfo
 from cdmo.runtime.clock import Clock
@@ -37,6 +38,10 @@ class KubeClient:
     def fence(self) -> FenceApi:
         """What a change to a node needs."""
         return KubeFence(self._connection, self._clock, self._random)
+
+    def witness(self, namespace: str, scheduler: str) -> WitnessApi:
+        """Asks this scheduler whether it has heard of changes, by pods in CDMO's own namespace."""
+        return KubeWitness(self._connection, namespace, scheduler)
 
     def mig_nodes(self) -> MigNodeApi:
         """Reads and writes of MigNodes."""

@@ -217,7 +217,9 @@ class KubeFence:
         await self._merge(Ask("patch", NODE, name), merge)
         return had
 
-    async def set_mig_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
+    async def set_mig_capacity(
+        self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]
+    ) -> NodeInfo:
         """Write capacity and allocatable of the MIG resources into the Node's status; unnamed ones become 0."""
 
         def merge(now: _GuardedNode) -> dict[str, Any]:
@@ -227,7 +229,8 @@ class KubeFence:
             wanted = {"capacity": _amounts({**none, **capacity}), "allocatable": _amounts({**none, **allocatable})}
             return {"status": wanted}
 
-        await self._merge(Ask("patch", NODE, node, subresource="status"), merge)
+        ask = Ask("patch", NODE, node, subresource="status")
+        return _node_info(await self._merge(ask, merge), ask)
 
     async def pods_on(self, node: str) -> tuple[PodInfo, ...]:
         """Every pod bound or nominated to the node. A list without a resource version is a quorum read.

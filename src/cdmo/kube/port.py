@@ -100,9 +100,27 @@ class FenceApi(Protocol):
         """Every pod bound or nominated to the node, from a quorum read."""
         ...
 
-    async def set_mig_capacity(self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]) -> None:
+    async def set_mig_capacity(
+        self, node: str, capacity: Mapping[str, int], allocatable: Mapping[str, int]
+    ) -> NodeInfo:
         """Write the MIG resources into the Node's status: how many there are, and how many of them the scheduler may
-        give away. Those that the Node has and that are not named become 0."""
+        give away. Those that the Node has and that are not named become 0. Returns the Node that has them so."""
+        ...
+
+
+class WitnessApi(Protocol):
+    """Asking the scheduler whether it has heard of a change of a Node. Raises ClusterError."""
+
+    async def call(self, node: str, change: str) -> None:
+        """Ask, for the change whose word the Node carries (names.CHANGE_LABEL)."""
+        ...
+
+    async def has_heard(self, node: str, change: str) -> bool:
+        """Whether it has shown that it has."""
+        ...
+
+    async def dismiss(self, node: str) -> None:
+        """Take the question back; fine when there is none."""
         ...
 
 

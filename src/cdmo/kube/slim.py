@@ -31,6 +31,7 @@ from cdmo.kube.slim_relations import Affinity, SpreadConstraint, node_terms_of, 
 from cdmo.model.cluster import ANY_ADDRESS, HostPort, NodeInfo, PodInfo, Taint, Toleration
 from cdmo.model.demand import ContainerAsk, pod_requests
 from cdmo.model.gpu import PodKey
+from cdmo.model.names import MIG_MODE_ANNOTATION
 
 
 class _Resources(Lenient, frozen=True):
@@ -127,6 +128,14 @@ class _Taint(Lenient, frozen=True):
     effect: str | None = None
 
 
+class _NodeAnnotations(msgspec.Struct, frozen=True):
+    mig_mode: str | None = msgspec.field(name=MIG_MODE_ANNOTATION, default=None)
+
+
+class _NodeMetadata(Metadata, frozen=True):
+    annotations: _NodeAnnotations | None = None
+
+
 class _NodeSpec(Lenient, frozen=True):
     taints: list[_Taint] | None = None
     unschedulable: bool | None = None
@@ -139,7 +148,7 @@ class _NodeStatus(Lenient, frozen=True):
 
 
 class _Node(Lenient, frozen=True):
-    metadata: Metadata
+    metadata: _NodeMetadata
     spec: _NodeSpec | None = None
     status: _NodeStatus | None = None
 
@@ -199,6 +208,7 @@ def node_info(raw: bytes | msgspec.Raw) -> NodeInfo:
         ready=_is(status.conditions, "Ready", "True"),
         allocatable=amounts(status.allocatable),
         capacity=amounts(status.capacity),
+        mig_mode=(meta.annotations.mig_mode or "") if meta.annotations else "",
     )
 
 

@@ -28,7 +28,7 @@ from cdmo.kubelet.hold import PluginHold
 from cdmo.kubelet.port import PodResources
 from cdmo.kubelet.processes import HostProcess, ProcessTable
 from cdmo.kubelet.sockets import PluginSockets, Sockets, resource_of, socket_of, without
-from cdmo.model.names import is_mig_resource
+from cdmo.model.names import is_mig_resource, whole_gpus
 from cdmo.runtime.clock import Clock
 
 PLUGIN = "nvidia-device-plugin"
@@ -56,6 +56,7 @@ class _Wanted:
 
     devices: Mapping[str, frozenset[str]]
     doubtful: frozenset[str]  # of these, those that may be missing
+    cut: frozenset[str]  # GPUs that it must not list as a whole
 
     def met_by(self, resource: str, listed: frozenset[str]) -> bool:
         wanted = self.devices.get(resource, frozenset())
@@ -107,9 +108,11 @@ class NvidiaDevicePlugin:
         """Make another program look again (SIGHUP): gpu-feature-discovery, dcgm-exporter. Returns how many run."""
         return await asyncio.to_thread(self._signal_all, program, signal.SIGHUP)
 
-    async def reload(self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str]) -> None:
+    async def reload(
+        self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str], cut: frozenset[str]
+    ) -> None:
         """Make the plugin enumerate again; returns when the kubelet lists exactly `expected`, with or without what is
-        `doubtful`. Raises PluginAbsent or PluginStuck."""
+        `doubtful`, and no GPU of `cut` as a whole. Raises PluginAbsent or PluginStuck."""
         wanted = {name: ids for name, ids in expected.items() if is_mig_resource(name) and ids}
         await self._ensure_guardian()
         with await asyncio.to_thread(self._the_plugin) as plugin:
@@ -120,7 +123,7 @@ class NvidiaDevicePlugin:
             hold = PluginHold(plugin, self._sockets, abandoned, self._guardian)
             async with self._holding(hold, before, deadline):
                 _hang_up(plugin)
-                await self._settle(plugin, _Wanted(wanted, doubtful), before, abandoned, deadline)
+                await self._settle(plugin, _Wanted(wanted, doubtful, cut), before, abandoned, deadline)
 
     async def _until_it_listens(self, plugin: HostProcess) -> None:
         """SIGHUP ends a process that has no handler for it yet: one that has only just been started."""
@@ -293,7 +296,10 @@ class NvidiaDevicePlugin:
             for name in sorted(found.keys() | wanted.devices.keys())
             if not wanted.met_by(name, found.get(name, frozenset()))
         ]
-        return [*missing, *counts]
+        whole = [
+            f"the kubelet lists {each} as a whole, MIG is on" for each in sorted(whole_gpus(listed) & wanted.cut)
+        ]
+        return [*missing, *counts, *whole]
 
     def _stuck(self, plugin: HostProcess, differences: list[str]) -> PluginStuck:
         hint = "look at the device plugin's log; if it says `already connected`, restart the kubelet of this node"

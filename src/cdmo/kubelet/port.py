@@ -35,9 +35,11 @@ class PodResources(Protocol):
 class DevicePlugin(Protocol):
     """NVIDIA's device plugin on this node."""
 
-    async def reload(self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str]) -> None:
-        """Make it enumerate again and wait until the kubelet lists exactly `expected` for every MIG resource
-        and every expected plugin socket exists. Of `doubtful` devices it does not matter whether they are listed: the
-        plugin may hold them unhealthy. Raises PluginStuck when that does not come about in time, PluginAbsent when
-        no plugin runs here."""
+    async def reload(
+        self, expected: Mapping[str, frozenset[str]], doubtful: frozenset[str], cut: frozenset[str]
+    ) -> None:
+        """Make it enumerate again and wait until the kubelet lists exactly `expected` for every MIG resource, no GPU
+        of `cut` (UUIDs) as a whole, and every expected plugin socket exists. Of `doubtful` devices it does not matter
+        whether they are listed: the plugin may hold them unhealthy. Raises PluginStuck when that does not come about
+        in time, PluginAbsent when no plugin runs here."""
         ...

@@ -139,6 +139,7 @@ class NodeInfo:
     ready: bool = True
     allocatable: Mapping[str, int] = field(default_factory=dict)  # devices, millicores (cpu), bytes
     capacity: Mapping[str, int] = field(default_factory=dict)
+    mig_mode: str = ""  # the annotation cdmo.clear.ml/mig-mode
 
 
 def labelled(node: NodeInfo) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Seconds without heartbeat after which an agent counts as gone; it beats every 10.
+AGENT_SILENT_AFTER = 45.0
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

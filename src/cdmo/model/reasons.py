@@ -26,6 +26,7 @@ class EventReason(StrEnum):
     REPARTITION_FAILED = "RepartitionFailed"  # on a Node
     BAD_SPEC = "BadMigNodeSpec"  # on a MigNode
     FENCE_LAPSED = "FenceLapsed"  # on a Node
+    SCHEDULER_NOT_ASKED = "SchedulerNotAsked"  # on a Node: nobody can tell whether it knows of a change
     GPU_UNHEALTHY = "GpuUnhealthy"  # on a Node, and on each Pod that uses what went wrong
     GPU_RECOVERED = "GpuRecovered"  # on a Node
     FENCE_STANDS = "FenceStands"  # on a Node: its agent is silent in the middle of a change
@@ -37,22 +38,32 @@ class EventReason(StrEnum):
 class ConditionType(StrEnum):
     """Condition types of a MigNode."""
 
-    READY = "Ready"
-    REPARTITIONING = "Repartitioning"
+    READY = "Ready"  # False: something keeps CDMO from working on the node, the message says what
+    REPARTITIONING = "Repartitioning"  # True: a change is under way
     GPUS_HEALTHY = "GpusHealthy"  # False: some GPU or slice is not to be used, the message says which
+    MODE_SETTLED = "MigModeSettled"  # False: a GPU is not in the MIG mode that is wanted of it
+
+
+class ModeReason(StrEnum):
+    """Reasons of a MigNode's MigModeSettled condition."""
+
+    AS_WANTED = "AsWanted"  # every GPU is in the mode that is wanted of it
+    REBOOT_NEEDED = "RebootNeeded"  # the driver has noted the mode; a reset or a reboot brings it about
+    RESET_NEEDED = "ResetNeeded"  # nobody allowed the reset that the mode would need
+    WAITING = "Waiting"  # for whoever uses the GPU
 
 
 class ReadyReason(StrEnum):
     """Reasons of a MigNode's Ready condition."""
 
-    READY = "Ready"
-    DRIVER_UNAVAILABLE = "DriverUnavailable"
-    DRIVER_HUNG = "DriverHung"
-    KUBELET_UNAVAILABLE = "KubeletUnavailable"
-    BAD_SPEC = "BadSpec"
-    PLUGIN_STUCK = "DevicePluginStuck"
-    NO_MIG_GPU = "NoMigGpu"
-    GPU_SILENT = "GpuDoesNotAnswer"
-    NOT_LABELLED = "NotLabelled"
-    CHANGE_FAILED = "ChangeFailed"
-    CHANGE_STUCK = "ChangeStuck"
+    READY = "Ready"  # the node can be worked with
+    DRIVER_UNAVAILABLE = "DriverUnavailable"  # no driver answers yet
+    DRIVER_HUNG = "DriverHung"  # a driver call does not return
+    KUBELET_UNAVAILABLE = "KubeletUnavailable"  # its sockets do not answer, or too slowly
+    BAD_SPEC = "BadSpec"  # the MigNode contradicts itself or its GPUs
+    PLUGIN_STUCK = "DevicePluginStuck"  # it did not come back as the driver says; the fence stays
+    NO_MIG_GPU = "NoMigGpu"  # no GPU of the node can be cut
+    GPU_SILENT = "GpuDoesNotAnswer"  # nothing is changed on the node until it does
+    CHANGE_FAILED = "ChangeFailed"  # the last change; it is tried again
+    DISABLED = "Disabled"  # `cdmo disable`: the GPUs are given back whole
+    CHANGE_STUCK = "ChangeStuck"  # a phase of a change took longer than it ever should

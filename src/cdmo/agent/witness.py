@@ -1,0 +1,94 @@
+"""Proof that the scheduler knows of a fence before anything is changed behind it.
+
+A scheduler whose view of the Node is older than the change goes on binding pods to what the Node offered before it.
+While the fence stands these bindings are refused; once it has fallen such a pod is bound and the kubelet fails it. As
+taint, label and counts are on one object, a scheduler that has heard of this change's label has heard of its taint,
+binds nothing here until it hears of the taint's end, and hears of the new counts no later than that. What it had
+decided before is told by then, on the pods that are bound or nominated.
+
+Usually it hears in milliseconds. After an API server was away it can take many seconds: a client that was refused
+waits longer and longer before it asks again, for each kind of object by itself, while pods are bound all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+import structlog
+
+from cdmo.errors import ClusterError
+from cdmo.kube.port import WitnessApi
+from cdmo.runtime.clock import Clock
+
+_FIRST_PAUSE = 0.005  # seconds between two looks
+_LONGEST_PAUSE = 0.25
+_GROWTH = 1.5
+
+logger = structlog.get_logger(__name__)
+
+
+class Heard(Enum):
+    """What is known of the scheduler."""
+
+    YES = auto()
+    NO = auto()  # not within the limit
+    UNASKED = auto()  # it could not be asked
+
+
+class Witness:
+    """Of the changes of one node, one at a time."""
+
+    def __init__(self, api: WitnessApi, node: str, clock: Clock, new_change: Callable[[], str], limit: float) -> None:
+        """`new_change`: a word that no earlier change had. `limit`: seconds that the scheduler is waited for."""
+        self._api = api
+        self._node = node
+        self._clock = clock
+        self._new_change = new_change
+        self._limit = limit
+        self._change = ""
+        self._called = self._refused = False
+
+    def begin(self) -> str:
+        """A change begins; the word that the Node is to carry for it."""
+        self._change, self._called, self._refused = self._new_change(), False, False
+        return self._change
+
+    async def call(self) -> None:
+        """Have the scheduler asked. Where that is refused, as by somebody's webhook, nothing can be proved."""
+        try:
+            await self._api.call(self._node, self._change)
+            self._called = True
+        except ClusterError as error:
+            self._refused = not error.retryable
+            logger.warning("the scheduler was not asked what it knows", error=str(error), hint=error.hint)
+
+    async def heard(self) -> Heard:
+        """Wait until the scheduler has heard of the change."""
+        deadline, pause = self._clock.monotonic() + self._limit, _FIRST_PAUSE
+        while True:
+            if not self._called and not self._refused:
+                await self.call()
+            if self._called and await self._has_heard():
+                return Heard.YES
+            if self._refused:
+                return Heard.UNASKED
+            if self._clock.monotonic() >= deadline:
+                return Heard.NO
+            await self._clock.sleep(pause)
+            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+    async def _has_heard(self) -> bool:
+        try:
+            return await self._api.has_heard(self._node, self._change)
+        except ClusterError as error:
+            self._refused = not error.retryable
+            logger.warning("what the scheduler knows was not to be read", error=str(error), hint=error.hint)
+            return False
+
+    async def dismiss(self) -> None:
+        """Take the question back; one that is left behind is in nobody's way, and the next change replaces it."""
+        try:
+            await self._api.dismiss(self._node)
+        except ClusterError as error:
+            logger.info("the witness of a change could not be deleted", error=str(error))

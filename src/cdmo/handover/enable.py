@@ -1,0 +1,129 @@
+"""`cdmo enable`: gives a node to CDMO: MIG mode, the label, and the wait until its agent has taken it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cdmo.api.v1alpha1 import Mode
+from cdmo.errors import BadInput, ChangeStuck
+from cdmo.handover.clients import Clients
+from cdmo.handover.port import HandoverApi
+from cdmo.handover.standing import Standing, can_be_cut, taking_up
+from cdmo.model.cluster import NodeInfo, labelled
+from cdmo.model.modes import ModePolicy
+from cdmo.model.names import MIG_MODE_ANNOTATION, PARTITIONING_LABEL, PARTITIONING_VALUE
+from cdmo.runtime.clock import Clock
+
+PAUSE = 1.0  # seconds between two looks
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """How a node is to be given to CDMO."""
+
+    modes: ModePolicy = ModePolicy.WHEN_IDLE
+    limit: float = 300.0  # seconds
+
+    @property
+    def switches(self) -> bool:
+        """Whether MIG mode is switched on."""
+        return self.modes is not ModePolicy.MANUAL
+
+
+class Enabler:
+    """Gives nodes to CDMO, one after the other."""
+
+    def __init__(self, api: HandoverApi, clock: Clock, tell: Tell) -> None:
+        self._api = api
+        self._clock = clock
+        self._tell = tell
+
+    async def check(self, name: str) -> None:
+        """Whether it can begin. Raises BadInput: nothing was changed."""
+        node = await self._api.node(name)
+        if node is None:
+            raise BadInput(f"there is no node {name}", hint="`kubectl get nodes` lists them")
+        mignode = await self._api.mignode(name)
+        if mignode is not None and not can_be_cut(mignode):
+            raise _cannot_be_cut(name)
+
+    async def plan(self, name: str, coming: Coming) -> tuple[str, ...]:
+        """What would be done, a sentence each. Nothing is changed."""
+        node = await self._api.node(name)
+        if node is None:
+            return ()
+        lines = []
+        if coming.switches and node.mig_mode != coming.modes:
+            lines.append(f"{name}: annotate with {MIG_MODE_ANNOTATION}={coming.modes}")
+        if not labelled(node):
+            lines.append(f"{name}: label with {PARTITIONING_LABEL}={PARTITIONING_VALUE}")
+        return tuple(lines) or (f"{name}: nothing, it is CDMO's already",)
+
+    async def run(self, name: str, coming: Coming) -> None:
+        """Give the node to CDMO; what is there already is not done again. Raises BadInput, ChangeStuck,
+        ClusterError."""
+        node = await self._api.node(name)
+        if node is None:
+            raise BadInput(f"there is no node {name}", hint="`kubectl get nodes` lists them")
+        mignode = await self._api.mignode(name)
+        if mignode is not None and mignode.spec.mode is not Mode.MANAGED:
+            await self._api.set_mode(name, Mode.MANAGED)  # before the label, which would have it disabled else
+        annotations = {MIG_MODE_ANNOTATION: str(coming.modes)} if coming.switches else {}
+        await self._api.mark_node(name, {PARTITIONING_LABEL: PARTITIONING_VALUE}, annotations)
+        clients = Clients(self._api, self._clock, name, coming.limit)
+        try:
+            if coming.modes is ModePolicy.WITH_RESET:
+                for each in await clients.stop(node):
+                    self._tell(f"{name}: {each} is paused")
+            await self._until_taken_up(node, coming)
+        finally:
+            await clients.start()
+
+    async def _until_taken_up(self, before: NodeInfo, coming: Coming) -> None:
+        name, told = before.name, ""
+        deadline = self._clock.monotonic() + coming.limit
+        while True:
+            standing = await self._standing(before, coming)
+            if standing.sentence != told:
+                told = standing.sentence
+                self._tell(f"{name}: {told}")
+            if standing.done:
+                return
+            if standing.needs:
+                raise ChangeStuck(
+                    f"node {name} cannot go on by itself: {standing.sentence}",
+                    hint=f"{standing.needs}; CDMO goes on from there",
+                )
+            if self._clock.monotonic() >= deadline:
+                raise ChangeStuck(
+                    f"node {name} is not ready after {coming.limit:g} s: {standing.sentence}",
+                    hint="it becomes ready by itself when what hinders it is over; `cdmo doctor` says more",
+                )
+            await self._clock.sleep(PAUSE)
+
+    async def _standing(self, before: NodeInfo, coming: Coming) -> Standing:
+        mignode = await self._api.mignode(before.name)
+        if mignode is None:
+            return Standing("the controller has made no MigNode yet")
+        standing = taking_up(mignode, self._clock.now(), switches=coming.switches)
+        if mignode.status.gpus and not can_be_cut(mignode):
+            await self._undo(before)
+            raise _cannot_be_cut(before.name)
+        return standing
+
+    async def _undo(self, before: NodeInfo) -> None:
+        """Label and annotation as they were."""
+        label = before.labels.get(PARTITIONING_LABEL)
+        await self._api.mark_node(
+            before.name, {PARTITIONING_LABEL: label}, {MIG_MODE_ANNOTATION: before.mig_mode or None}
+        )
+
+
+def _cannot_be_cut(name: str) -> BadInput:
+    return BadInput(
+        f"no GPU of node {name} can be cut into MIG slices",
+        hint="`cdmo status` shows its cards; NVIDIA's MIG guide lists those that have MIG",
+    )

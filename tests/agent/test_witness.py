@@ -1,0 +1,109 @@
+"""Proof that the scheduler knows of a fence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cdmo.agent.fence import Fence, FenceLimits
+from cdmo.agent.witness import Heard, Witness
+from cdmo.errors import ClusterUnavailable, Denied, SchedulerSilent
+from cdmo.model.cluster import carries_fence
+from cdmo.model.names import CHANGE_LABEL
+from tests.agent.nodes import witness_of
+from tests.fakes.clock import HastyClock
+from tests.fakes.hardware import fake_gpus
+from tests.fakes.node import FakeNode
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode(fake_gpus())
+
+
+@pytest.fixture
+def clock() -> HastyClock:
+    return HastyClock()
+
+
+@pytest.fixture
+def witness(node: FakeNode, clock: HastyClock) -> Witness:
+    return witness_of(node, clock)
+
+
+@pytest.fixture
+def fence(node: FakeNode, clock: HastyClock, witness: Witness) -> Fence:
+    return Fence(node, node.name, clock, FenceLimits(), witness)
+
+
+def at_look(node: FakeNode, number: int, act: Callable[[], None]) -> None:
+    """Do something when the scheduler's word is looked for the nth time."""
+    looks = 0
+
+    def noted(call: str) -> None:
+        nonlocal looks
+        looks += call == "has_heard"
+        if call == "has_heard" and looks == number:
+            act()
+
+    node.on_call = noted
+
+
+async def test_each_change_has_a_word_of_its_own_on_the_node(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    first = node.info.labels[CHANGE_LABEL]
+    assert node.witness == first
+    await fence.lower()
+    assert (CHANGE_LABEL in node.info.labels, node.witness) == (False, "")
+    await fence.raise_()
+    assert node.info.labels[CHANGE_LABEL] != first
+
+
+async def test_the_scheduler_is_waited_for(node: FakeNode, fence: Fence, clock: HastyClock) -> None:
+    node.scheduler_hears = False
+    at_look(node, 4, lambda: setattr(node, "scheduler_hears", True))
+    await fence.raise_()
+    assert (node.calls.count("has_heard"), fence.unasked) == (4, False)
+
+
+async def test_a_scheduler_that_does_not_show_it_ends_the_change_before_anything_is_touched(
+    node: FakeNode, fence: Fence, clock: HastyClock
+) -> None:
+    node.scheduler_hears = False
+    with pytest.raises(SchedulerSilent, match="has not shown within 10 s") as told:
+        await fence.raise_()
+    assert "`--scheduler`" in told.value.hint
+    await fence.lower()
+    assert (carries_fence(node.info), node.witness) == (False, "")
+
+
+async def test_an_api_server_that_is_away_for_a_moment_is_asked_again(node: FakeNode, fence: Fence) -> None:
+    node.fails["witness"] = [ClusterUnavailable("no answer"), ClusterUnavailable("no answer")]
+    node.fails["has_heard"] = [ClusterUnavailable("no answer")]
+    await fence.raise_()
+    assert (fence.unasked, node.calls.count("witness"), node.calls.count("has_heard")) == (False, 3, 2)
+
+
+@pytest.mark.parametrize("call", ["witness", "has_heard"])
+async def test_where_it_may_not_be_asked_the_change_goes_on_and_that_is_known(
+    call: str, node: FakeNode, fence: Fence
+) -> None:
+    node.fails[call] = [Denied("admission webhook says no")]
+    await fence.raise_()
+    assert fence.unasked
+
+
+async def test_a_witness_that_cannot_be_deleted_keeps_no_fence_up(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    node.fails["dismiss"] = [ClusterUnavailable("no answer")]
+    await fence.lower()
+    assert not carries_fence(node.info)
+
+
+async def test_what_was_refused_for_one_change_is_tried_for_the_next(node: FakeNode, witness: Witness) -> None:
+    node.fails["witness"] = [Denied("no")]
+    witness.begin()
+    assert await witness.heard() is Heard.UNASKED
+    node.info.labels[CHANGE_LABEL] = witness.begin()  # type: ignore[index]  # a plain dict in the fake
+    assert await witness.heard() is Heard.YES
