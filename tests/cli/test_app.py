@@ -14,7 +14,20 @@ from cdmo.api.schema import yaml_text
 from cdmo.cli.app import app, main
 from cdmo.version import __version__
 
-VERBS = ("status", "doctor", "plan", "discover", "simulate", "crd", "controller", "agent", "gpu-operator")
+VERBS = (
+    "status",
+    "doctor",
+    "enable",
+    "disable",
+    "plan",
+    "discover",
+    "simulate",
+    "settle",
+    "crd",
+    "controller",
+    "agent",
+    "gpu-operator",
+)
 COMMAND = Path(sys.executable).with_name("cdmo")
 
 
@@ -145,6 +158,14 @@ def test_an_agent_under_a_root_that_is_none_says_so_before_it_asks_for_a_cluster
     error, hint = one_error_and_hint(capsys)
     assert error.startswith(f"error: the boot id cannot be read from {tmp_path}/proc")
     assert hint == f"hint: mount the host's root file system at {tmp_path}"
+
+
+def test_an_agent_is_told_that_its_kubelets_folder_must_be_absolute(
+    host: Path, unreachable: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("agent", "--node", "gpu-1", "--root", host, "--kubelet-root", "kubelet", "--kubeconfig", unreachable)
+    assert call(monkeypatch, *arguments) == 1
+    assert one_error_and_hint(capsys)[0].endswith("'kubelet' is not an absolute path")
 
 
 def test_an_agent_without_a_node_name_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
