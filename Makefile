@@ -11,7 +11,7 @@ CHART := charts/clearml-dynamic-mig-operator
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test e2e chaos fuzz check check-lint check-types check-imports check-generated check-chart \
-	check-files chart bench bench-real crd requirements clean
+	check-files chart docs image bench bench-real crd requirements clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,7 @@ check-generated: setup ## Generated files are what their sources make
 	@$(RUN)/python -m tools.generate_cards --check
 	@$(RUN)/python -m tools.generate_access --check
 	@$(RUN)/python -m tools.generate_gpu_operator --check
+	@$(RUN)/python -m tools.generate_reference --check
 
 check-chart: setup ## The Helm chart: generated files, helm lint --strict, rendered once
 	@$(RUN)/python -m tools.generate_chart --check
@@ -67,13 +68,19 @@ check-files: setup ## File sizes, the changelog's version, nothing of one machin
 chart: check-chart ## Check the Helm chart and render it with every value changed (ARGS="-k refused")
 	@$(RUN)/python -m pytest tests/chart $(ARGS)
 
+docs: setup ## Make the documentation site in build/docs/site; a dead link is an error
+	@$(RUN)/python -m tools.build_docs
+
+image: setup ## Build the container image; Debian 12, root, buildah (ARGS="--output build/image", docs/image.md)
+	@$(RUN)/python -m cdmo_harness.images $(ARGS)
+
 bench: setup ## Run the benchmarks against their recorded bounds
 	@$(RUN)/python -m pytest benchmarks $(ARGS)
 
 bench-real: setup ## Benchmarks on a real kubelet; Linux, root (ARGS="-k load", see benchmarks/README.md)
 	@$(RUN)/python -m pytest benchmarks/real_kubelet $(ARGS)
 
-crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables, table of rights, chart
+crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables, table of rights, chart, reference
 	@$(RUN)/python -m cdmo.api.schema --write $(CRD)
 	@$(RUN)/python tools/generate_protobuf.py
 	@$(RUN)/python -m tools.generate_cards --write
@@ -81,6 +88,7 @@ crd: setup ## Write again what is generated: the CRD, gRPC modules, card tables,
 	@$(RUN)/python -m tools.generate_chart --write
 	@$(RUN)/python -m tools.generate_protocol --write
 	@$(RUN)/python -m tools.generate_gpu_operator --write
+	@$(RUN)/python -m tools.generate_reference --write
 
 requirements: ## Pin the dependencies again (ARGS=--upgrade for newer ones); needs a package registry
 	@$(PYTHON) tools/pin_requirements.py $(ARGS)

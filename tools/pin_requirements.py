@@ -53,6 +53,8 @@ TARGETS = (
         agrees_with=("build", "runtime"),
     ),
     Target("clearml", inputs=("clearml.in",)),
+    Target("docs", inputs=("docs.in",)),
+    Target("sbom", inputs=("sbom.in",)),
     Target("helm", inputs=("helm.in",), alone=True),
     Target("helm-oldest", inputs=("helm-oldest.in",), alone=True),
 )

@@ -1,4 +1,4 @@
-"""The documents show what happens: every `cdmo` command in them is run, and prints what stands below it."""
+"""The documents show what happens: every command in them is run, or its test is named."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, REPOSITORY, Shown, shown, type_it
-
-COMMANDS = [each for page in PAGES for each in shown(page)]
-CDMO = [each for each in COMMANDS if re.search(r"(^|\| )cdmo ", each.command)]
-
-# Other programs that readers are told to start. Those of make and helm do their work in tests of their own.
-OTHERS = {"cd", "helm", "kubectl", "make"}
+from tests.docs.kinds import COMMANDS, ON_A_CLUSTER, ON_A_NODE, Kind, kind_of, name_of, of_kind
+from tests.docs.pages import PAGES, PROGRAMS, REPOSITORY, Shown, all_blocks, nobodys_kubeconfig, type_it
 
 _SECONDS = re.compile(r"^(real\\ time)(?:\\ )+\d+\\\.\d+(\\ s)$")
 _ANY = r".*(?:\n.*)*"
 
 
-def _name(each: Shown) -> str:
-    return f"{each.page}: {each.command}"
-
-
-@pytest.mark.parametrize("each", CDMO, ids=_name)
+@pytest.mark.parametrize("each", of_kind(Kind.RUN), ids=name_of)
 def test_a_command_does_what_its_page_shows(each: Shown, tmp_path: Path) -> None:
     result = type_it(each, tmp_path)
     assert result.returncode == 0, result.stdout
@@ -36,15 +27,39 @@ def test_a_command_does_what_its_page_shows(each: Shown, tmp_path: Path) -> None
         assert same, f"{each.page} shows something else than\n{printed}"
 
 
-def test_every_command_of_a_page_is_one_that_is_known_here() -> None:
-    assert {each.program for each in COMMANDS} == OTHERS | {"cdmo"}
+def test_nobody_shows_a_command_that_no_test_knows() -> None:
+    assert [name_of(each) for each in COMMANDS if kind_of(each) is None] == []
     assert {page for page in PAGES if "cdmo plan -f" in (REPOSITORY / page).read_text()} >= {"README.md"}
 
 
-@pytest.mark.parametrize("each", [each for each in COMMANDS if each.program == "make"], ids=_name)
-def test_what_make_is_asked_for_exists(each: Shown) -> None:
-    targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    assert each.command.split()[1] in targets
+def test_no_block_of_a_page_hides_a_command_from_these_tests() -> None:
+    known = {"", "bash", "console", "csv", "json", "python", "sh", "text", "yaml", "{toctree}"}
+    for page in PAGES:
+        assert {each.language for each in all_blocks(page)} <= known, page
+        indented = re.search(rf"\n\n {{4}}(?:{'|'.join(PROGRAMS)}) ", (REPOSITORY / page).read_text())
+        assert indented is None, f"{page} shows a command outside of a block: {indented}"
+
+
+@pytest.mark.parametrize("listed", [ON_A_NODE, ON_A_CLUSTER], ids=["on a node", "on a cluster"])
+def test_what_cannot_be_typed_here_is_shown_and_has_its_test(listed: dict[str, str]) -> None:
+    assert listed.keys() <= {each.command for each in COMMANDS}
+    for test in listed.values():
+        file, _, function = test.partition("::")
+        assert f"def {function}" in (REPOSITORY / file).read_text()
+
+
+@pytest.mark.parametrize("each", of_kind(Kind.DEAD_END), ids=name_of)
+def test_cdmo_takes_the_command_and_says_that_nobody_answers(each: Shown, tmp_path: Path) -> None:
+    result = type_it(each, tmp_path, {"KUBECONFIG": str(nobodys_kubeconfig(tmp_path))})
+    assert result.returncode == 1
+    assert re.match(r"error: .+\nhint: .+\n$", result.stdout), result.stdout
+
+
+@pytest.mark.parametrize("each", of_kind(Kind.OWN), ids=name_of)
+def test_what_is_asked_of_this_repository_exists(each: Shown) -> None:
+    if each.program == "make":
+        targets = re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        assert each.command.split()[1] in targets
     for path in re.findall(r"\b(?:tests|benchmarks)/\S+?(?=[\"'\s]|$)", each.command):
         assert (REPOSITORY / path).exists()
 
