@@ -113,6 +113,10 @@ class GpuNode(ABC):
     def _end(self) -> None:
         """The node is stopped for good; kubelet and plugin have ended."""
 
+    def _launch_plugin(self, command: list[str], environment: dict[str, str]) -> ManagedProcess:
+        """Start the device plugin's process."""
+        return ManagedProcess(PLUGIN, command, folder=self.folder, environment=environment)
+
     def _plugin_command(self) -> tuple[list[str], dict[str, str]]:
         return plugin_command(self.root, self.folder / "plugin", self.setup.device_plugin)
 
@@ -257,7 +261,7 @@ class GpuNode(ABC):
         with self._lock:
             command, extra = self._plugin_command()
             environment = {**self._environment(), **extra}
-            self._plugin = ManagedProcess(PLUGIN, command, folder=self.folder, environment=environment)
+            self._plugin = self._launch_plugin(command, environment)
             (self.root / "proc" / str(self._plugin.pid)).symlink_to(f"/proc/{self._plugin.pid}")
 
     def stop_plugin(self) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,15 @@ def configure(layout: Layout, programs: Programs, library: Path, state: Path) ->
     )
 
 
-def import_images(layout: Layout, programs: Programs) -> None:
-    """Give containerd the workload, under both names. It must be running."""
+def import_images(layout: Layout, programs: Programs, more: Iterable[Path] = ()) -> None:
+    """Give containerd the workload, under both names, and what further archives hold. It must be running."""
     archive = layout.folder / "image.tar"
     write_image(archive, [WORKLOAD_IMAGE, _SANDBOX_IMAGE], programs.workload)
+    for each in (archive, *more):
+        _import(layout, each)
+
+
+def _import(layout: Layout, archive: Path) -> None:
     _ctr("--address", str(layout.containerd_socket), "--namespace", _NAMESPACE, "images", "import", str(archive))
 
 
@@ -102,7 +108,7 @@ def _network(layout: Layout) -> dict[str, Any]:
         "dataDir": "/run/cni-addresses",
         "ranges": [[{"subnet": layout.pod_range}]],
     }
-    bridge = {"type": "bridge", "bridge": "pods0", "isGateway": True, "ipam": addresses}
+    bridge = {"type": "bridge", "bridge": "pods0", "isDefaultGateway": True, "ipam": addresses}
     return {"cniVersion": "0.4.0", "name": "node", "plugins": [bridge]}
 
 

@@ -11,6 +11,7 @@ Inside, `/` is the machine's own, with these exceptions:
 - /var/lib/kubelet is the one below ROOT, where agents, plugins and tests outside find the same sockets.
 - /var/log, /run and /var/lib/cni are the node's own.
 - The network has the node's address on a pair of connected interfaces, and no way out.
+- With `gpu-host` as one more argument it looks like a host with an NVIDIA driver (see `gpu_host`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from cdmo_harness.namespaces import (
     unshare,
 )
 from cdmo_harness.processes import ProcessIdentity, write_record
+from cdmo_harness.real_node.gpu_host import furnish
 from cdmo_harness.real_node.layout import Layout
 
 # What a kubelet sets unless it finds it so (pkg/kubelet/cm and pkg/util/sysctl of Kubernetes). /proc/sys/net is not
@@ -48,12 +50,14 @@ TUNABLES = {
 }
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _PR_SET_PDEATHSIG = 1
+GPU_HOST = "gpu-host"  # the argument by which the inside looks like a host with a driver (`gpu_host`)
 
 
 def main(arguments: list[str]) -> int:
     """Entry point; returns when the inner process has ended."""
-    folder, root, name = arguments
+    folder, root, name, *more = arguments
     layout = Layout(Path(folder), Path(root), name)
+    gpu_host = GPU_HOST in more
     try:
         unshare(NEW_PROCESS_IDS)
     except OSError as error:
@@ -63,7 +67,7 @@ def main(arguments: list[str]) -> int:
     child = os.fork()
     if child == 0:
         os.close(tell)
-        _be_first(layout, told)
+        _be_first(layout, told, gpu_host)
     os.close(told)
     identity = ProcessIdentity.of(child)
     if identity is not None:
@@ -74,7 +78,7 @@ def main(arguments: list[str]) -> int:
     return os.waitstatus_to_exitcode(status) % 256
 
 
-def _be_first(layout: Layout, told: int) -> None:
+def _be_first(layout: Layout, told: int, gpu_host: bool) -> None:
     """The inner process, from its birth to its end."""
     status = 1
     try:
@@ -84,6 +88,8 @@ def _be_first(layout: Layout, told: int) -> None:
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
             unshare(NEW_MOUNTS | NEW_NETWORK)
             _mount(layout)
+            if gpu_host:
+                furnish(layout)
             _connect(layout)
             layout.holder_ready.touch()
             _reap()

@@ -56,6 +56,11 @@ class Layout:
         return self.folder / "containerd.sock"
 
     @property
+    def agent_state(self) -> Path:
+        """/var/lib/cdmo inside, where the agent runs as a pod."""
+        return self.folder / "agent-state"
+
+    @property
     def records(self) -> Path:
         """What the slice hook writes."""
         return self.folder / "slices"

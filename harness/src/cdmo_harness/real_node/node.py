@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,12 +22,14 @@ import yaml
 
 from cdmo_harness import cgroups
 from cdmo_harness.binaries import cache_root
+from cdmo_harness.control_plane_arguments import FIRST_SERVICE_ADDRESS
 from cdmo_harness.errors import HarnessError, NotReadyInTime
 from cdmo_harness.gpu_node import GpuNode, NodeSetup
 from cdmo_harness.kubelet import counters
-from cdmo_harness.plugin_program import plugin_command
+from cdmo_harness.plugin_program import PLUGIN, plugin_command
 from cdmo_harness.processes import ManagedProcess, end_recorded, read_record
 from cdmo_harness.real_node import containerd, kubelet_settings
+from cdmo_harness.real_node.holder import GPU_HOST
 from cdmo_harness.real_node.layout import Layout
 from cdmo_harness.real_node.programs import Programs, build_programs
 from cdmo_harness.real_node.requirements import check_machine
@@ -36,12 +39,17 @@ from cdmo_harness.real_node.sights import PodWatch
 class RealNode(GpuNode):
     """One node whose kubelet is Kubernetes' own. Of a `NodeSetup` it takes no cpu, memory or kubelet version."""
 
-    def __init__(self, setup: NodeSetup, directory: Path, *, kubelet: Path) -> None:
-        """`kubelet`: the program. Raises HarnessError where this machine cannot run such a node."""
+    def __init__(
+        self, setup: NodeSetup, directory: Path, *, kubelet: Path, images: Sequence[Path] = (), gpu_host: bool = False
+    ) -> None:
+        """`kubelet`: the program. `images`: archives that its pods need. `gpu_host`: the agent runs on it as a pod,
+        and the device plugin beside it. Raises HarnessError where this machine cannot run such a node."""
         super().__init__(setup, directory)
         check_machine()
         self.layout = Layout(self.folder, self.root, setup.name)
         self._program = kubelet
+        self._images = tuple(images)
+        self._gpu_host = gpu_host
         self._programs: Programs | None = None
         self._holder: ManagedProcess | None = None
         self._relay: ManagedProcess | None = None
@@ -106,7 +114,7 @@ class RealNode(GpuNode):
         layout = self.layout
         layout.holder_ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "cdmo_harness.real_node.holder"]
-        command += [str(self.folder), str(self.root), self.setup.name]
+        command += [str(self.folder), str(self.root), self.setup.name, *([GPU_HOST] if self._gpu_host else [])]
         self._holder = ManagedProcess("holder", command, folder=self.folder, environment=_environment())
         self._await(self._holder, "has its namespaces", layout.holder_ready.exists)
         # Process 1 of this host: the agent looks there for what is in the network namespace of the kubelet.
@@ -121,13 +129,31 @@ class RealNode(GpuNode):
         command += [str(_port(self.setup.kubeconfig)), str(ready)]
         self._relay = ManagedProcess("relay", command, folder=self.folder, environment=_environment())
         self._await(self._relay, "reaches the API server", ready.exists)
+        if self._gpu_host:
+            self._serve_api()
+
+    def _serve_api(self) -> None:
+        """What kube-proxy does for the one Service that every pod asks for."""
+        service = (
+            f"-d {FIRST_SERVICE_ADDRESS} -p tcp --dport 443 -j REDIRECT --to-ports {_port(self.setup.kubeconfig)}"
+        )
+        command = ["nsenter", f"--net={self._namespace('net')}", "--", "iptables", "-t", "nat", "-A", "PREROUTING"]
+        done = subprocess.run([*command, *service.split()], capture_output=True, text=True, timeout=10, check=False)
+        if done.returncode != 0:
+            raise HarnessError(f"the API server's Service cannot be made: {done.stderr.strip()}")
 
     def _start_containerd(self, programs: Programs) -> None:
         self._containerd = self._inside("containerd", containerd.command(self.layout))
         self._await(self._containerd, "has its containerd", lambda: _answers(self.layout.containerd_socket))
-        containerd.import_images(self.layout, programs)
+        containerd.import_images(self.layout, programs, self._images)
 
-    def _inside(self, name: str, command: list[str]) -> ManagedProcess:
+    def _launch_plugin(self, command: list[str], environment: dict[str, str]) -> ManagedProcess:
+        """Where the agent is a pod, the plugin has to be among the processes that it sees."""
+        if not self._gpu_host:
+            return super()._launch_plugin(command, environment)
+        return self._inside(PLUGIN, command, environment)
+
+    def _inside(self, name: str, command: list[str], more: Mapping[str, str] | None = None) -> ManagedProcess:
         """Start a process in all of the node's namespaces."""
         program = shutil.which(command[0])
         if program is None:
@@ -137,7 +163,7 @@ class RealNode(GpuNode):
             name,
             [*enter, program, *command[1:]],
             folder=self.folder,
-            environment=_environment(),
+            environment={**_environment(), **(more or {})},
             pid_namespace=self._namespace("pid"),
         )
 

@@ -1,8 +1,9 @@
 """The API server's port inside a real node: `python -m cdmo_harness.real_node.relay NETWORK PORT READY`.
 
-The control plane listens on 127.0.0.1 alone. This process listens on the same port of 127.0.0.1 inside the node's
-network namespace NETWORK and carries every connection over, so that addresses, certificates and kubeconfigs are the
-same on both sides and nothing of the node can be reached from anywhere else.
+The control plane listens on 127.0.0.1 alone. This process listens on the same port inside the node's network
+namespace NETWORK, which has no link to the outside, and carries every connection over, so that addresses,
+certificates and kubeconfigs are the same on both sides. It listens on every address there: pods come by that of their
+bridge.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _listen(network: Path, port: int) -> socket.socket:
     outside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(network, NEW_NETWORK)
-        listener = socket.create_server((LOOPBACK, port), backlog=_WAITING)
+        listener = socket.create_server(("", port), backlog=_WAITING)
         enter(Path(f"/proc/self/fd/{outside}"), NEW_NETWORK)
     finally:
         os.close(outside)
