@@ -21,6 +21,7 @@ ELSEWHERE = {
     "cli/controller": "the verb: tests/cli/test_app.py",
     "cli/crd": "the verb: tests/cli/test_app.py",
     "cli/discover": "the verb: tests/cli/test_app.py and tests/hardware/test_discovery.py",
+    "handover/port": "protocols: its adapter's tests",
     "hardware/port": "protocols: tests/contract hold both sides to them",
     "kube/client": "wiring of kube's parts: tests/kube/test_contract_*.py and tests/end_to_end use it",
     "kube/port": "protocols: tests/kube/test_contract_*.py hold the adapters to them",

@@ -95,8 +95,8 @@ async def test_a_node_that_is_ready_gets_label_and_annotation_and_status_0(serve
     assert metadata(server)["annotations"] == {ANNOTATION: "when-idle"}
 
 
-@pytest.mark.parametrize(("option", "annotations"), [("--manual", {}), ("--reset", {ANNOTATION: "with-reset"})])
-async def test_the_options_say_who_switches_the_mode(
+@pytest.mark.parametrize(("option", "annotations"), [("--manual", {}), ("--reset", {ANNOTATION: "when-idle"})])
+async def test_manual_leaves_the_mode_alone_and_reset_is_a_permission_for_once(
     option: str, annotations: dict[str, str], server: FakeApiServer, run: Run
 ) -> None:
     node(server)

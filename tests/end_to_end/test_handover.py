@@ -122,6 +122,24 @@ async def test_the_pages_commands_by_hand_do_the_same(bed: Bed) -> None:
         assert len(bed.slices(NODE)) == 1, "without the label nothing is changed any more"
 
 
+async def test_ampere_is_switched_by_a_reset_where_that_is_allowed_and_not_before(bed: Bed) -> None:
+    async with fresh_node(bed, "A100-SXM4-80GB") as node:
+        refused = await cdmo(bed, "enable", NODE)
+        assert (refused.returncode, modes(node)) == (1, [False])
+        assert "hint: allow the reset (`--reset`)" in refused.stderr
+        enabled = await cdmo(bed, "enable", NODE, "--reset")
+        assert (enabled.returncode, enabled.stderr, modes(node)) == (0, "", [True])
+        runs = await bed.submit("runs", "3g.40gb", node=NODE)
+        await bed.running(runs)
+        await bed.end(runs)
+        waits = await cdmo(bed, "disable", NODE)
+        assert waits.returncode == 1
+        assert "hint: reboot the node, or have its GPUs reset (`--reset`); then run the same command" in waits.stderr
+        assert (modes(node), bed.slices(NODE)) == ([True], {})
+        done = await cdmo(bed, "disable", NODE, "--reset")
+        assert (done.returncode, done.stderr, modes(node)) == (0, "", [False])
+
+
 async def test_a_node_without_mig_cards_is_not_labelled(bed: Bed) -> None:
     async with fresh_node(bed, "L40S-48GB"):
         refused = await cdmo(bed, "enable", NODE)

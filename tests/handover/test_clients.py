@@ -129,5 +129,5 @@ async def test_a_pod_that_is_named_is_named_by_its_namespace(cluster: FakeCluste
         cluster.pods = {key: NodePod(pod)}
 
     cluster.on_look = stays
-    with pytest.raises(ChangeStuck, match="do not go: gpu-operator/plugin$"):
+    with pytest.raises(ChangeStuck, match=r"do not go: gpu-operator/plugin$"):
         await clients(cluster).stop(node_of(cluster))

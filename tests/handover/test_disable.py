@@ -161,7 +161,7 @@ async def test_programs_that_an_interrupted_command_stopped_are_started_by_the_n
 
 async def test_a_silent_agent_is_named_when_the_time_is_over(cluster: FakeCluster) -> None:
     cluster.agent = False
-    with pytest.raises(ChangeStuck, match=r"not whole after 120 s: its agent has been silent for 1\d\d s"):
+    with pytest.raises(ChangeStuck, match=r"not done after 120 s: its agent has been silent for 1\d\d s"):
         await Command(cluster).run(limit=120.0)
 
 

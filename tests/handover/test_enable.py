@@ -105,7 +105,7 @@ async def test_a_card_that_turns_out_to_have_no_mig_loses_the_label_again() -> N
 
 async def test_a_controller_that_makes_no_mignode_is_told_of(cluster: FakeCluster) -> None:
     cluster.object = None
-    with pytest.raises(ChangeStuck, match="not ready after 60 s: the controller has made no MigNode yet"):
+    with pytest.raises(ChangeStuck, match="not done after 60 s: the controller has made no MigNode yet"):
         await Command(cluster).run()
 
 

@@ -101,7 +101,7 @@ async def test_an_odd_node_is_a_failure_that_names_it(
     content: bytes, server: FakeApiServer, api: KubeHandover
 ) -> None:
     server.script("get", faults.body(content))
-    with pytest.raises(Invalid, match="^could not get Node gpu-1: ") as told:
+    with pytest.raises(Invalid, match=r"^could not get Node gpu-1: ") as told:
         await api.node("gpu-1")
     assert told.value.hint
 
@@ -182,7 +182,7 @@ async def test_an_odd_pod_is_a_failure_and_not_taken_for_none(
     pod: bytes, server: FakeApiServer, api: KubeHandover
 ) -> None:
     server.script("list", faults.body(b'{"metadata":{},"items":[' + pod + b"]}"))
-    with pytest.raises(Invalid, match="^could not list pods: ") as told:
+    with pytest.raises(Invalid, match=r"^could not list pods: ") as told:
         await api.pods_on("gpu-1")
     assert told.value.hint
 

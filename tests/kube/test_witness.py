@@ -1,4 +1,4 @@
-"""The pod by which the scheduler shows that it has heard of a change. The real scheduler: test_contract_witness.py."""
+"""The pod by which a scheduler shows that it has heard of a change. A real one: test_contract_witness.py."""
 
 from __future__ import annotations
 

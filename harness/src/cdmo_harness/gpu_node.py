@@ -25,6 +25,7 @@ from typing import Self
 
 import structlog
 
+from cdmo_harness import nvidia_smi
 from cdmo_harness.device_nodes import make_driver_nodes, make_slice_nodes
 from cdmo_harness.driver import GpuSpec, SimulatedDriver
 from cdmo_harness.errors import HarnessError, NotReadyInTime
@@ -354,6 +355,7 @@ class GpuNode(ABC):
         shutil.copy2(self.setup.library, self._library)
         state = self.folder / "driver.state"
         self._driver = SimulatedDriver.create(self._library, state, self.root, gpus=self.setup.gpus)
+        nvidia_smi.install(self.root / "usr/bin", self._library, state, self.root)
         self._new_boot()
 
     def _new_boot(self) -> None:

@@ -32,7 +32,7 @@ def doctor(
     wait: Annotated[
         float,
         typer.Option(
-            "--wait", min=0.0, help="Seconds to look again while there are errors: what was just installed must start."
+            "--wait", min=0.0, help="Seconds to look again while there are errors: what is new has to start."
         ),
     ] = 0.0,
 ) -> None:

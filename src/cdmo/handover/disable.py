@@ -7,14 +7,14 @@ behind the fence as always. When all are whole and the Node offers them, the lab
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from cdmo.api.v1alpha1 import MigNode, Mode
+from cdmo.api.v1alpha1 import Mode
 from cdmo.errors import BadInput, ChangeStuck, ClusterUnavailable, NotFound
 from cdmo.handover.clients import Clients
 from cdmo.handover.port import HandoverApi
 from cdmo.handover.standing import (
+    Standing,
     User,
     capable_gpus,
     giving_back,
@@ -22,16 +22,14 @@ from cdmo.handover.standing import (
     users_of,
     whole_gpus_offered,
 )
+from cdmo.handover.waiting import PAUSE, Tell, until_done
 from cdmo.model.cluster import labelled
 from cdmo.model.modes import ModePolicy
 from cdmo.model.names import MIG_MODE_ANNOTATION, PARTITIONING_LABEL, PARTITIONING_VALUE
 from cdmo.runtime.clock import Clock
 
-PAUSE = 1.0  # seconds between two looks
 OFFER_LIMIT = 30.0  # for the kubelet's report of whole GPUs, which it makes every ten
 _MOST_NAMED = 10
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,29 +137,22 @@ class Disabler:
         except (ClusterUnavailable, NotFound):
             return  # a PodDisruptionBudget forbids it for now, or the pod is gone: the next look tells
 
-    async def _until_whole(self, name: str, leaving: Leaving) -> MigNode:
-        deadline, told = self._clock.monotonic() + leaving.limit, ""
-        while True:
+    async def _until_whole(self, name: str, leaving: Leaving) -> None:
+        async def look() -> Standing:
             mignode = await self._api.mignode(name)
             if mignode is None:
                 raise ChangeStuck(f"the MigNode of node {name} went away", hint="is CDMO being uninstalled?")
-            standing = giving_back(mignode, self._clock.now())
-            if standing.sentence != told:
-                told = standing.sentence
-                self._tell(f"{name}: {told}")
-            if standing.done:
-                return mignode
-            if standing.needs:
-                raise ChangeStuck(
-                    f"node {name} cannot go on by itself: {standing.sentence}",
-                    hint=f"{standing.needs}; then run the same command again",
-                )
-            if self._clock.monotonic() >= deadline:
-                raise ChangeStuck(
-                    f"the GPUs of node {name} are not whole after {leaving.limit:g} s: {standing.sentence}",
-                    hint="its agent goes on trying; run the same command again, or take it back with `cdmo enable`",
-                )
-            await self._clock.sleep(PAUSE)
+            return giving_back(mignode, self._clock.now())
+
+        await until_done(
+            name,
+            look,
+            clock=self._clock,
+            tell=self._tell,
+            limit=leaving.limit,
+            needs="then run the same command again",
+            late="its agent goes on trying; run the same command again, or take it back with `cdmo enable`",
+        )
 
     async def _await_offer(self, name: str) -> None:
         """Until the Node offers its GPUs as whole ones, if it does in time: the kubelet says so, not CDMO."""

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdmo.api.v1alpha1 import Mode
-from cdmo.errors import BadInput, ChangeStuck
+from cdmo.errors import BadInput
 from cdmo.handover.clients import Clients
 from cdmo.handover.port import HandoverApi
 from cdmo.handover.standing import Standing, can_be_cut, taking_up
+from cdmo.handover.waiting import Tell, until_done
 from cdmo.model.cluster import NodeInfo, labelled
 from cdmo.model.modes import ModePolicy
 from cdmo.model.names import MIG_MODE_ANNOTATION, PARTITIONING_LABEL, PARTITIONING_VALUE
 from cdmo.runtime.clock import Clock
-
-PAUSE = 1.0  # seconds between two looks
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +75,21 @@ class Enabler:
                 for each in await clients.stop(node):
                     self._tell(f"{name}: {each} is paused")
             await self._until_taken_up(node, coming)
+            if coming.modes is ModePolicy.WITH_RESET:  # allowed for this once
+                await self._api.mark_node(name, {}, {MIG_MODE_ANNOTATION: str(ModePolicy.WHEN_IDLE)})
         finally:
             await clients.start()
 
     async def _until_taken_up(self, before: NodeInfo, coming: Coming) -> None:
-        name, told = before.name, ""
-        deadline = self._clock.monotonic() + coming.limit
-        while True:
-            standing = await self._standing(before, coming)
-            if standing.sentence != told:
-                told = standing.sentence
-                self._tell(f"{name}: {told}")
-            if standing.done:
-                return
-            if standing.needs:
-                raise ChangeStuck(
-                    f"node {name} cannot go on by itself: {standing.sentence}",
-                    hint=f"{standing.needs}; CDMO goes on from there",
-                )
-            if self._clock.monotonic() >= deadline:
-                raise ChangeStuck(
-                    f"node {name} is not ready after {coming.limit:g} s: {standing.sentence}",
-                    hint="it becomes ready by itself when what hinders it is over; `cdmo doctor` says more",
-                )
-            await self._clock.sleep(PAUSE)
+        await until_done(
+            before.name,
+            lambda: self._standing(before, coming),
+            clock=self._clock,
+            tell=self._tell,
+            limit=coming.limit,
+            needs="CDMO goes on from there",
+            late="it becomes ready by itself when what hinders it is over; `cdmo doctor` says more",
+        )
 
     async def _standing(self, before: NodeInfo, coming: Coming) -> Standing:
         mignode = await self._api.mignode(before.name)

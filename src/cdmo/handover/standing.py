@@ -80,8 +80,8 @@ def whole_gpus_offered(node: NodeInfo) -> int:
 
 
 def is_whole(mignode: MigNode) -> bool:
-    """Whether nothing is left to give back, by what was reported last."""
-    return all(each.mig_mode == MigMode.DISABLED for each in _capable(mignode))
+    """Whether nothing is left to give back, by what was reported last; not while nothing was."""
+    return bool(mignode.status.gpus) and all(each.mig_mode == MigMode.DISABLED for each in _capable(mignode))
 
 
 def capable_gpus(mignode: MigNode) -> int:
@@ -102,6 +102,9 @@ def _unheard(mignode: MigNode, now: float) -> Standing | None:
         return Standing(f"its agent has been silent for {silent:.0f} s: does its pod run?")
     if mignode.status.observed_generation < mignode.metadata.generation:
         return Standing("its agent has not taken it up yet")
+    if not mignode.status.gpus:
+        ready = next((each.message for each in mignode.status.conditions if each.type == ConditionType.READY), "")
+        return Standing(f"its agent has not seen its GPUs yet{f': {ready}' if ready else ''}")
     return None
 
 
@@ -118,7 +121,7 @@ def _on_the_way(mignode: MigNode, on: bool) -> Standing:
     if modes is not None and modes.reason == ModeReason.RESET_NEEDED:
         return Standing(said, needs="allow the reset (`--reset`), or switch MIG mode by hand and reboot the node")
     fine = (ReadyReason.READY, ReadyReason.DISABLED)
-    if ready is not None and ready.reason not in fine and ready.message not in said:
+    if ready is not None and ready.reason not in fine and (ready.message or ready.reason) not in said:
         said = f"{said}; {ready.message or ready.reason}"
     return Standing(said)
 
