@@ -54,7 +54,9 @@ def environment() -> Path:
 def build(repository: Path, folder: Path) -> Path:
     """The site of a repository's pages, below `folder`. Raises NotBuilt with what Sphinx said."""
     site, read = folder / "site", folder / "doctrees"
-    shutil.rmtree(site, ignore_errors=True)  # pages that are gone
+    # Pages that are gone would stay, and what was wrong with a page that has been read is not said again.
+    for each in (site, read):
+        shutil.rmtree(each, ignore_errors=True)
     command = [str(environment() / "bin" / "sphinx-build"), "--builder", "html", "--quiet", "--no-color"]
     command += ["--fail-on-warning", "--conf-dir", str(repository / "docs"), "--doctree-dir", str(read)]
     _run([*command, str(repository), str(site)], _BUILD_LIMIT, "mend the pages that are named above")

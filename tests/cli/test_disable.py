@@ -127,15 +127,15 @@ async def test_a_node_that_is_missing_or_none_of_cdmos_stops_it_before_anything_
     assert {each.method for each in cut.requests} == {"GET"}
 
 
-async def test_what_cannot_go_on_by_itself_is_told_and_the_label_stays(server: FakeApiServer, run: Run) -> None:
+async def test_what_is_not_done_in_time_is_told_and_the_label_stays(server: FakeApiServer, run: Run) -> None:
     node(server, labelled=True)
     mignode(server, mode="DisablePending")
-    status, out, err = await run("disable", "gpu-1")
+    status, out, err = await run("disable", "gpu-1", "--timeout", "1")
     assert status == 1
     assert out.splitlines()[-1] == "gpu-1: MIG mode is off on 0 of 1 GPUs"
     error, hint = err.splitlines()
-    assert error.startswith("error: node gpu-1 cannot go on by itself: ")
-    assert hint == "hint: reboot the node, or have its GPUs reset (`--reset`); then run the same command again"
+    assert error == "error: node gpu-1 is not done after 1 s: MIG mode is off on 0 of 1 GPUs"
+    assert hint.startswith("hint: its agent goes on trying; run the same command again")
     assert metadata(server)["labels"][LABEL] == "mig"
 
 

@@ -149,14 +149,14 @@ async def test_a_card_without_mig_is_an_error_and_a_hint_and_gets_no_label(serve
     assert LABEL not in metadata(server)["labels"]
 
 
-async def test_what_cannot_go_on_by_itself_is_told_and_what_helps(server: FakeApiServer, run: Run) -> None:
+async def test_what_is_not_done_in_time_is_told_with_where_it_stands(server: FakeApiServer, run: Run) -> None:
     node(server)
     mignode(server, mode="EnablePending")
-    status, out, err = await run("enable", "gpu-1")
+    status, out, err = await run("enable", "gpu-1", "--timeout", "1")
     assert (status, out) == (1, "gpu-1: MIG mode is on on 0 of 1 GPUs\n")
     error, hint = err.splitlines()
-    assert error == "error: node gpu-1 cannot go on by itself: MIG mode is on on 0 of 1 GPUs"
-    assert hint.startswith("hint: reboot the node")
+    assert error == "error: node gpu-1 is not done after 1 s: MIG mode is on on 0 of 1 GPUs"
+    assert hint.startswith("hint: it becomes ready by itself")
 
 
 @pytest.mark.parametrize("verb", ["get", "patch"])

@@ -18,9 +18,9 @@ from cdmo.api.v1alpha1 import (
     ObservedDevice,
     ObservedGpu,
 )
-from cdmo.doctor.installation import SILENT_AFTER
 from cdmo.doctor.settling import Remains, remains, told, unsettled
 from cdmo.model.cluster import NodeInfo, Taint
+from cdmo.model.policy import AGENT_SILENT_AFTER
 
 NOW = 1_790_000_000.0
 LABELS = {"cdmo.clear.ml/gpu-partitioning": "mig"}
@@ -107,7 +107,7 @@ def test_what_takes_too_long_is_told_in_the_agents_words() -> None:
 
 def test_an_agent_that_says_it_is_changing_is_believed_while_it_lives() -> None:
     assert said([node()], [mignode(changing=True)]) == {"gpu-1": "its agent says that it is changing"}
-    assert said([node()], [mignode(changing=True, silent=SILENT_AFTER + 1)]) == {}
+    assert said([node()], [mignode(changing=True, silent=AGENT_SILENT_AFTER + 1)]) == {}
 
 
 def test_a_layout_that_was_not_taken_up_yet_is_waited_for() -> None:
@@ -119,14 +119,14 @@ def test_a_layout_that_was_not_taken_up_yet_is_waited_for() -> None:
 def test_a_node_that_is_still_being_left_clean_is_waited_for_while_its_agent_lives() -> None:
     leaving = NodeInfo("gpu-1", labels={"cdmo.clear.ml/managed": "true"})
     assert said([leaving], [mignode()]) == {"gpu-1": "it lost the label and its agent has not left it clean yet"}
-    assert said([leaving], [mignode(silent=SILENT_AFTER + 1)]) == {}
+    assert said([leaving], [mignode(silent=AGENT_SILENT_AFTER + 1)]) == {}
 
 
 @pytest.mark.parametrize(
     ("lone", "idle"),
     [
         (node(labelled=False), mignode(behind=True)),
-        (node(), mignode(behind=True, silent=SILENT_AFTER + 1)),
+        (node(), mignode(behind=True, silent=AGENT_SILENT_AFTER + 1)),
     ],
     ids=["no label", "silent"],
 )
