@@ -9,7 +9,7 @@ import pytest
 from cdmo.agent.modes import PENDING, STAYS, GpuMode, ModeWish, mode_report, wish_for
 from cdmo.api.v1alpha1 import Mode
 from cdmo.model.gpu import MigMode
-from cdmo.model.modes import ModePolicy, policy_of
+from cdmo.model.modes import ModePolicy
 from cdmo.model.reasons import ModeReason
 from tests.agent.cards import BUS, OTHER_BUS
 
@@ -120,19 +120,3 @@ def test_the_mode_that_is_wanted(mode: Mode, policy: ModePolicy, lost: bool, wis
 
 def test_a_card_that_cannot_be_cut_is_never_switched_on() -> None:
     assert wish_for(Mode.MANAGED, ModePolicy.WITH_RESET, lost=False, can_be_cut=False) == STAYS
-
-
-@pytest.mark.parametrize(
-    ("annotation", "policy"),
-    [
-        ("", ModePolicy.WHEN_IDLE),
-        ("manual", ModePolicy.MANUAL),
-        ("with-reset", ModePolicy.WITH_RESET),
-        ("With-Reset", ModePolicy.MANUAL),
-        ("yes", ModePolicy.MANUAL),
-    ],
-)
-def test_the_annotation_stands_above_the_agents_option_and_an_unknown_word_switches_nothing(
-    annotation: str, policy: ModePolicy
-) -> None:
-    assert policy_of(annotation, ModePolicy.WHEN_IDLE) is policy

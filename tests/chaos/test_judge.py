@@ -11,7 +11,12 @@ from cdmo_harness.kubelet.runtime import RunningPod
 
 UNHEALTHY = "Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices"
 UNKNOWN = 'Pod was rejected: Allocate failed due to invalid allocation request: unknown device: MIG-1, which is "x"'
+TOO_FEW = (
+    "Pod was rejected: Allocate failed due to requested number of devices unavailable for nvidia.com/mig-7g.80gb. "
+    "Requested: 1, Available: 0, which is unexpected"
+)
 WINDOW = Window("gpu-1", "kubelet restarted", began=100.0, ended=105.0)
+ANSWERS_LOST = Window("gpu-1", "API server killed", began=100.0, ended=105.0, destroyed=7)
 
 
 def ending(
@@ -23,8 +28,9 @@ def ending(
     phase: str = "Failed",
     reason: str = "UnexpectedAdmissionError",
     deleted: bool = False,
+    destroyed: int = 7,
 ) -> Ending:
-    return Ending("default/pod-1", phase, node, reason, message, bound_at, ended_at, deleted)
+    return Ending("default/pod-1", phase, node, reason, message, bound_at, ended_at, deleted, destroyed)
 
 
 def test_a_pod_bound_while_the_kubelet_restarts_is_lost_to_that() -> None:
@@ -51,6 +57,19 @@ def test_any_other_refused_pod_has_no_excuse(lost: Ending) -> None:
     violations, excused = refused([lost], [WINDOW])
     assert [each.what for each in violations] == ["pod failed by admission"]
     assert not excused
+
+
+def test_a_slice_that_the_scheduler_gave_to_two_pods_as_an_answer_was_lost_is_no_violation() -> None:
+    assert excuse(ending(TOO_FEW), [ANSWERS_LOST]) == "API server killed"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [ending(TOO_FEW, destroyed=8), ending(TOO_FEW, bound_at=115.0, ended_at=116.0), ending(UNHEALTHY)],
+    ids=["a slice was destroyed since", "long after", "devices that are not healthy"],
+)
+def test_a_lost_answer_excuses_nothing_else(lost: Ending) -> None:
+    assert excuse(lost, [ANSWERS_LOST]) == ""
 
 
 def test_a_window_that_still_lasts_excuses() -> None:

@@ -54,6 +54,7 @@ class FakeCluster:
     controller: bool = True
     plugin: bool = True
     budget: int = 0  # evictions that a PodDisruptionBudget refuses first
+    away: ClusterUnavailable | None = None  # what every change fails with
     clock: HastyClock = field(default_factory=HastyClock)
     info: NodeInfo | None = field(init=False)
     object: MigNode | None = field(init=False)
@@ -169,6 +170,8 @@ class FakeCluster:
         self, name: str, labels: Mapping[str, str | None], annotations: Mapping[str, str | None]
     ) -> None:
         assert self.info is not None
+        if self.away is not None:
+            raise self.away
         marks = {**labels, **annotations}.items()
         said = [f"{key}={value}" if value is not None else f"{key}-" for key, value in marks]
         self.calls.append("mark " + " ".join(said))

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from cdmo.errors import ChangeStuck
+from cdmo.errors import ChangeStuck, ClusterUnavailable, DriverFault
 from cdmo.handover.clients import Clients
 from cdmo.handover.port import NodePod
+from cdmo.handover.waiting import Tell
 from cdmo.model.cluster import NodeInfo
 from cdmo.model.gpu import PodKey
 from tests.handover.cluster import NAME, FakeCluster
@@ -38,8 +39,8 @@ def node_of(cluster: FakeCluster) -> NodeInfo:
     return cluster.info
 
 
-def clients(cluster: FakeCluster) -> Clients:
-    return Clients(cluster, cluster.clock, NAME, LIMIT)
+def clients(cluster: FakeCluster, tell: Tell = lambda _: None) -> Clients:
+    return Clients(cluster, cluster.clock, tell, NAME, LIMIT)
 
 
 class Lingering:
@@ -64,8 +65,9 @@ class Lingering:
 
 
 async def test_only_those_that_run_are_stopped_all_at_once(cluster: FakeCluster) -> None:
-    changed = await clients(cluster).stop(node_of(cluster))
-    assert changed == (PLUGIN, DISCOVERY, EXPORTER)
+    told: list[str] = []
+    await clients(cluster, told.append).stop(node_of(cluster))
+    assert told == [f"{NAME}: {each} is paused" for each in (PLUGIN, DISCOVERY, EXPORTER)]
     assert cluster.calls == [f"mark {PLUGIN}={PAUSED} {DISCOVERY}={PAUSED} {EXPORTER}={PAUSED}"]
     assert (node_of(cluster).labels[DCGM], node_of(cluster).labels[DRIVER]) == ("false", "true")
 
@@ -74,6 +76,30 @@ async def test_their_pods_are_waited_for(cluster: FakeCluster) -> None:
     Lingering(cluster, PLUGIN, EXPORTER, looks=4)
     await clients(cluster).stop(node_of(cluster))
     assert (cluster.clock.slept, cluster.pods) == ([1.0] * 4, {})
+
+
+async def test_pods_of_what_an_interrupted_command_has_paused_are_waited_for_too(cluster: FakeCluster) -> None:
+    label(cluster, {PLUGIN: PAUSED})
+    Lingering(cluster, PLUGIN, looks=4)
+    await clients(cluster).stop(node_of(cluster))
+    assert (cluster.clock.slept, cluster.pods) == ([1.0] * 4, {})
+
+
+async def test_they_start_again_when_what_they_were_stopped_for_fails(cluster: FakeCluster) -> None:
+    with pytest.raises(DriverFault):
+        async with clients(cluster).stopped(node_of(cluster)):
+            assert node_of(cluster).labels[PLUGIN] == PAUSED
+            raise DriverFault("the reset failed")
+    assert node_of(cluster).labels[PLUGIN] == "true"
+
+
+async def test_a_failure_to_start_them_does_not_hide_why_they_were_to_start(cluster: FakeCluster) -> None:
+    told: list[str] = []
+    with pytest.raises(DriverFault):
+        async with clients(cluster, told.append).stopped(node_of(cluster)):
+            cluster.away = ClusterUnavailable("the API server is away")
+            raise DriverFault("the reset failed")
+    assert told[-1].endswith("are still paused (the API server is away): run the command again")
 
 
 async def test_pods_that_are_finished_or_of_another_program_or_of_a_user_are_not(cluster: FakeCluster) -> None:
@@ -87,7 +113,7 @@ async def test_pods_that_are_finished_or_of_another_program_or_of_a_user_are_not
 async def test_where_there_is_no_such_label_nothing_is_stopped_or_waited_for(cluster: FakeCluster) -> None:
     label(cluster, {DRIVER: "true"})
     cluster.run_pod("plugin", "", "DaemonSet", node_selector=((PLUGIN, "true"),))
-    assert await clients(cluster).stop(node_of(cluster)) == ()
+    await clients(cluster).stop(node_of(cluster))
     assert (cluster.calls, cluster.clock.slept) == ([], [])
 
 
@@ -117,7 +143,7 @@ async def test_what_an_earlier_command_stopped_is_started_and_nothing_else(clust
 
 
 async def test_on_a_node_that_went_away_nothing_is_started(cluster: FakeCluster) -> None:
-    await Clients(cluster, cluster.clock, "gone", LIMIT).start()
+    await Clients(cluster, cluster.clock, print, "gone", LIMIT).start()
     assert cluster.calls == []
 
 

@@ -69,8 +69,11 @@ async def test_with_wait_nobody_new_gets_a_slice_and_the_pods_are_waited_for(clu
 async def test_with_drain_they_are_evicted_as_often_as_their_budgets_want(cluster: FakeCluster) -> None:
     cluster.run_pod("train")
     cluster.budget = 2
-    await Command(cluster).run(drain=True)
+    command = Command(cluster)
+    await command.run(drain=True)
     assert (cluster.calls.count("evict ml/train"), cluster.modes()) == (3, ["Disabled", "Disabled"])
+    why = f"{NAME}: not evicted yet: too many requests: a PodDisruptionBudget"
+    assert command.said.count(why) == 1, "what hinders is told, and not again and again"
 
 
 async def test_a_daemonsets_pod_is_not_evicted_for_it_would_come_back(cluster: FakeCluster) -> None:

@@ -7,10 +7,12 @@ there is no such label, and nothing is stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
-from cdmo.errors import ChangeStuck
+from cdmo.errors import ChangeStuck, ClusterError
 from cdmo.handover.port import HandoverApi, NodePod
+from cdmo.handover.waiting import Tell
 from cdmo.model.cluster import NodeInfo
 from cdmo.runtime.clock import Clock
 
@@ -24,28 +26,49 @@ _PAUSE = 1.0  # seconds between two looks
 class Clients:
     """NVIDIA's programs on one node."""
 
-    def __init__(self, api: HandoverApi, clock: Clock, node: str, limit: float) -> None:
+    def __init__(self, api: HandoverApi, clock: Clock, tell: Tell, node: str, limit: float) -> None:
         """`limit`: seconds for their pods to go."""
         self._api = api
         self._clock = clock
+        self._tell = tell
         self._node = node
         self._limit = limit
 
-    async def stop(self, node: NodeInfo) -> tuple[str, ...]:
-        """Stop those that run, and wait until their pods are gone. Returns the labels that were changed. Raises
-        ChangeStuck when they do not go."""
+    @asynccontextmanager
+    async def stopped(self, node: NodeInfo | None) -> AsyncIterator[None]:
+        """Inside the block they are stopped, where `node` is given; after it they run, whatever happened.
+
+        Raises ChangeStuck when they do not go, ClusterError.
+        """
+        try:
+            if node is not None:
+                await self.stop(node)
+            yield
+        except BaseException:
+            try:
+                await self.start()
+            except ClusterError as error:  # what came first says more to whoever has to act
+                self._tell(f"{self._node}: NVIDIA's programs are still paused ({error}): run the command again")
+            raise
+        await self.start()
+
+    async def stop(self, node: NodeInfo) -> None:
+        """Stop those that run, and wait until their pods are gone. Raises ChangeStuck, ClusterError."""
         running = [each for each in _ORDER if node.labels.get(each) == _RUNS]
         if running:
             await self._api.mark_node(self._node, dict.fromkeys(running, _PAUSED), {})
+        for each in running:
+            self._tell(f"{self._node}: {each} is paused")
+        # Also those that a command has paused which was interrupted before they were gone.
+        going = [*running, *(each for each in _ORDER if node.labels.get(each) == _PAUSED)]
         deadline = self._clock.monotonic() + self._limit
-        while left := _pods_of(running, await self._api.pods_on(self._node)):
+        while left := _pods_of(going, await self._api.pods_on(self._node)):
             if self._clock.monotonic() >= deadline:
                 raise ChangeStuck(
                     f"pods that have the GPUs of node {self._node} open do not go: {', '.join(left[:5])}",
                     hint="they are started again now; find out why they do not end",
                 )
             await self._clock.sleep(_PAUSE)
-        return tuple(running)
 
     async def start(self) -> None:
         """Start what was stopped here, by this command or by one that was interrupted."""

@@ -24,6 +24,7 @@ from cdmo.handover.standing import (
 )
 from cdmo.handover.waiting import PAUSE, Tell, until_done
 from cdmo.model.cluster import labelled
+from cdmo.model.gpu import PodKey
 from cdmo.model.modes import ModePolicy
 from cdmo.model.names import MIG_MODE_ANNOTATION, PARTITIONING_LABEL, PARTITIONING_VALUE
 from cdmo.runtime.clock import Clock
@@ -89,7 +90,7 @@ class Disabler:
 
     async def run(self, name: str, leaving: Leaving) -> None:
         """Take the node back; what is there already is not done again. Raises BadInput, ChangeStuck, ClusterError."""
-        clients = Clients(self._api, self._clock, name, leaving.limit)
+        clients = Clients(self._api, self._clock, self._tell, name, leaving.limit)
         mignode = await self._api.mignode(name)
         if mignode is not None and not is_whole(mignode):
             await self._give_back(name, leaving, clients)
@@ -107,17 +108,13 @@ class Disabler:
         await self._api.mark_node(name, {PARTITIONING_LABEL: PARTITIONING_VALUE}, annotation)
         self._tell(f"{name}: no pod gets its slices any more")
         await self._until_free(name, leaving)
-        try:
-            if leaving.reset:
-                node = await self._api.node(name)
-                for each in await clients.stop(node) if node is not None else ():
-                    self._tell(f"{name}: {each} is paused")
+        node = await self._api.node(name) if leaving.reset else None
+        async with clients.stopped(node):
             await self._until_whole(name, leaving)
-        finally:
-            await clients.start()
 
     async def _until_free(self, name: str, leaving: Leaving) -> None:
         told: tuple[User, ...] = ()
+        hindered: dict[PodKey, str] = {}
         while users := users_of(await self._api.pods_on(name)):
             if not (leaving.wait or leaving.drain):
                 raise BadInput(
@@ -128,14 +125,21 @@ class Disabler:
                 self._tell(f"{name}: waiting for {named(users)}")
                 told = users
             for each in users if leaving.drain else ():
-                await self._evict(each)
+                hindrance = await self._evict(each)
+                if hindrance and hindered.get(each.pod) != hindrance:
+                    self._tell(f"{name}: not evicted yet: {hindrance}")
+                hindered[each.pod] = hindrance
             await self._clock.sleep(PAUSE)
 
-    async def _evict(self, user: User) -> None:
+    async def _evict(self, user: User) -> str:
+        """What hinders it for now: most often a PodDisruptionBudget."""
         try:
             await self._api.evict(user.pod)
-        except (ClusterUnavailable, NotFound):
-            return  # a PodDisruptionBudget forbids it for now, or the pod is gone: the next look tells
+        except NotFound:
+            return ""
+        except ClusterUnavailable as error:
+            return str(error)
+        return ""
 
     async def _until_whole(self, name: str, leaving: Leaving) -> None:
         async def look() -> Standing:

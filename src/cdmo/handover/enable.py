@@ -69,16 +69,12 @@ class Enabler:
             await self._api.set_mode(name, Mode.MANAGED)  # before the label, which would have it disabled else
         annotations = {MIG_MODE_ANNOTATION: str(coming.modes)} if coming.switches else {}
         await self._api.mark_node(name, {PARTITIONING_LABEL: PARTITIONING_VALUE}, annotations)
-        clients = Clients(self._api, self._clock, name, coming.limit)
-        try:
-            if coming.modes is ModePolicy.WITH_RESET:
-                for each in await clients.stop(node):
-                    self._tell(f"{name}: {each} is paused")
+        resets = coming.modes is ModePolicy.WITH_RESET
+        clients = Clients(self._api, self._clock, self._tell, name, coming.limit)
+        async with clients.stopped(node if resets else None):
             await self._until_taken_up(node, coming)
-            if coming.modes is ModePolicy.WITH_RESET:  # allowed for this once
+            if resets:  # allowed for this once
                 await self._api.mark_node(name, {}, {MIG_MODE_ANNOTATION: str(ModePolicy.WHEN_IDLE)})
-        finally:
-            await clients.start()
 
     async def _until_taken_up(self, before: NodeInfo, coming: Coming) -> None:
         await until_done(

@@ -78,14 +78,24 @@ def open_by(proc: Path, minor: int) -> list[str]:
         if not (folder.name.isascii() and folder.name.isdecimal()) or int(folder.name) == os.getpid():
             continue
         try:
-            is_open = any(node.fullmatch(_within_dev(each)) for each in (folder / "fd").iterdir())
-            name = read_text(folder / "comm", _MAX_NAME_BYTES).strip() if is_open else ""
-        except (OSError, ValueError):
-            continue  # it ended, or is none
+            if not any(node.fullmatch(_within_dev(each)) for each in (folder / "fd").iterdir()):
+                continue
+            name = _name_of(folder)
+        except OSError:
+            continue  # it ended, or cannot be seen
         # The kernel cuts names to 15 characters.
-        if is_open and name != _PERSISTENCE_DAEMON[:15]:
-            found.append(f"{name if name.isprintable() else '?'} ({folder.name})")
+        if name != _PERSISTENCE_DAEMON[:15]:
+            found.append(f"{name} ({folder.name})")
     return sorted(found)
+
+
+def _name_of(folder: Path) -> str:
+    """What a process calls itself, which may be anything, or `?`."""
+    try:
+        name = read_text(folder / "comm", _MAX_NAME_BYTES).strip()
+    except ValueError:
+        return "?"
+    return name if name.isprintable() else "?"
 
 
 def _within_dev(descriptor: Path) -> str:

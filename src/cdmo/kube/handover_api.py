@@ -8,7 +8,7 @@ import msgspec
 
 from cdmo.api.decoding import decoder
 from cdmo.api.v1alpha1 import MigNode, Mode
-from cdmo.errors import Invalid, NotFound
+from cdmo.errors import Conflict, Invalid, NotFound
 from cdmo.handover.port import NodePod
 from cdmo.kube.connect import MERGE_PATCH, Connection
 from cdmo.kube.errors import translate
@@ -98,7 +98,10 @@ class KubeHandover:
             "metadata": {"name": pod.name, "namespace": pod.namespace},
             "deleteOptions": options,
         }
-        await self._connection.call(ask, body=msgspec.json.encode(body))
+        try:
+            await self._connection.call(ask, body=msgspec.json.encode(body))
+        except Conflict as error:
+            raise NotFound(str(error)) from error
 
 
 def _owner(raw: msgspec.Raw) -> str:

@@ -80,7 +80,7 @@ async def disk_full(stage: Stage, fault: Planned) -> AsyncIterator[None]:
 @asynccontextmanager
 async def api_server_killed(stage: Stage, fault: Planned) -> AsyncIterator[None]:
     """SIGKILL; all watches break."""
-    async with _api_server_away(stage.cluster.control_plane, grace=0.0):
+    async with stage.losing_answers(fault.kind), _api_server_away(stage.cluster.control_plane, grace=0.0):
         yield
 
 
@@ -95,11 +95,12 @@ async def api_server_restarted(stage: Stage, fault: Planned) -> AsyncIterator[No
 async def etcd_killed(stage: Stage, fault: Planned) -> AsyncIterator[None]:
     """SIGKILL: the API server stays and answers with errors."""
     plane = stage.cluster.control_plane
-    await to_the_end(lambda: plane.stop_etcd(grace=0.0))
-    try:
-        yield
-    finally:
-        await to_the_end(plane.start_etcd)
+    async with stage.losing_answers(fault.kind):
+        await to_the_end(lambda: plane.stop_etcd(grace=0.0))
+        try:
+            yield
+        finally:
+            await to_the_end(plane.start_etcd)
 
 
 @asynccontextmanager

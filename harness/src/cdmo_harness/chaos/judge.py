@@ -7,6 +7,9 @@ Some pods are lost whatever CDMO does, and are counted apart:
 - When the kubelet restarts, or its device plugin goes, all devices count as unhealthy until the plugin registers
   again, while the Node offers them until the next report. A pod bound in between is refused by the kubelet's device
   manager, on a cluster without CDMO as well.
+- When the API server or etcd is killed, a bind may be stored whose answer is lost. The scheduler takes that pod for
+  unbound and binds another one to the same slice before it hears better. Such a pod is excused only where the driver
+  has destroyed no slice of the node since: what CDMO took away is never excused.
 
 So a refused pod is excused when it was bound to, or refused on, a node inside such a window, and only with the device
 manager's words for that. A pod given a slice that does not exist, or none at all, never is.
@@ -32,13 +35,14 @@ _LOOK_SECONDS = 0.5
 # back after it closes, and a refusal is written late while the API server is away. Seconds.
 _BEFORE = 1.5
 _AFTER = 4.0
+_TOO_FEW = "requested number of devices unavailable"
 # What the device manager says of devices that are unhealthy or of a plugin that is not there (manager.go).
 _UNHEALTHY = (
     "no healthy devices present",
     "previously allocated devices are no longer healthy",
     "cannot allocate unregistered device",
     "has been stopped",
-    "requested number of devices unavailable",
+    _TOO_FEW,
     "rpc failed",
     "rpc error",
     "unknown Device Plugin",
@@ -59,13 +63,19 @@ def excuse(ending: Ending, windows: Iterable[Window]) -> str:
     if not any(words in ending.message for words in _UNHEALTHY):
         return ""
     for window in windows:
-        if window.node != ending.node:
+        if window.node != ending.node or not _could_take(window, ending):
             continue
         opens, closes = window.began - _BEFORE, (window.ended or float("inf")) + _AFTER
         moments = (ending.ended_at, *(() if ending.bound_at is None else (ending.bound_at,)))
         if any(opens <= moment <= closes for moment in moments):
             return window.kind
     return ""
+
+
+def _could_take(window: Window, ending: Ending) -> bool:
+    if window.destroyed is None:
+        return True
+    return _TOO_FEW in ending.message and window.destroyed == ending.destroyed
 
 
 def missing_devices(running: Iterable[RunningPod], gpus: Iterable[GpuSnapshot]) -> dict[str, str]:

@@ -48,6 +48,7 @@ class Ending:
     bound_at: float | None  # seconds of the monotonic clock; None: never seen bound
     ended_at: float
     deleted: bool  # by a user, before it ended
+    destroyed: int = 0  # GPU instances of the node until then, as the driver counts
 
 
 @dataclass(slots=True)
@@ -139,7 +140,9 @@ class Load:
         self.endings["Deleted" if deleted and not pod_refused(pod, phase) else phase] += 1
         if pod is None or phase == "Succeeded" or (phase == "Gone" and deleted):
             return
-        self.failures.append(Ending(key, phase, pod.info.node_name, pod.reason, pod.message, bound, now, deleted))
+        node = pod.info.node_name
+        destroyed = self.stage.destroyed(node) if node else 0
+        self.failures.append(Ending(key, phase, node, pod.reason, pod.message, bound, now, deleted, destroyed))
 
     async def _remove_ended(self) -> None:
         """As whoever submitted them does; the cluster stays as small as on the first day."""

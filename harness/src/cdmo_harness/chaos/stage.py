@@ -53,6 +53,9 @@ class Window:
     kind: str
     began: float
     ended: float | None = None  # None while it lasts
+    # Set where only pods for which devices are too few are lost, and only while the driver's count of destroyed GPU
+    # instances is still this.
+    destroyed: int | None = None
 
 
 @dataclass(slots=True)
@@ -148,6 +151,28 @@ class Stage:
             yield
         finally:
             window.ended = time.monotonic()
+
+    @asynccontextmanager
+    async def losing_answers(self, kind: str) -> AsyncIterator[None]:
+        """Inside the block answers to binds get lost: the scheduler gives the slice of such a pod away once more.
+
+        Nodes in a change are left out: what is lost there may be lost to CDMO.
+        """
+        windows = [
+            Window(name, kind, time.monotonic(), destroyed=self.destroyed(name))
+            for name in self.nodes
+            if not self.fenced(name)
+        ]
+        self.windows += windows
+        try:
+            yield
+        finally:
+            for window in windows:
+                window.ended = time.monotonic()
+
+    def destroyed(self, name: str) -> int:
+        """How many GPU instances of a node were destroyed so far, as the driver counts."""
+        return self.node(name).driver.counters().gpu_instances_destroyed
 
     async def restart_kubelet(self, name: str, *, crash: bool = False, **settings: Any) -> None:
         """Restart a node's kubelet, with other settings of NodeSetup if any are given."""
