@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdmo_harness.manifests import DEPLOY, documents
 
-from tests.access import test_agent_elsewhere, test_agent_node, test_controller
+from tests.access import test_agent_elsewhere, test_agent_node, test_agent_witness, test_controller
 from tools.generate_access import messages
 
 
@@ -21,7 +21,7 @@ def sentences(*modules: object) -> list[str]:
 
 
 def test_every_rule_for_agents_is_attacked() -> None:
-    expected = sentences(test_agent_node, test_agent_elsewhere)
+    expected = sentences(test_agent_node, test_agent_elsewhere, test_agent_witness)
     assert [rule for rule in refusals("policy/agent.yaml") if not any(each in rule for each in expected)] == []
 
 

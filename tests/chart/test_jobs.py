@@ -102,7 +102,7 @@ def test_helm_shows_why_it_stopped(objects: list[Json]) -> None:
 def test_helm_waits_for_no_doctor(objects: list[Json]) -> None:
     """A hook that fails or is late would make the install a failed one."""
     assert HOOK not in annotations(one(objects, "Job", "cdmo-doctor-1"))
-    assert container(objects, "doctor")["args"] == ["--exit-zero"]
+    assert container(objects, "doctor")["args"] == ["--exit-zero", "--wait=120"]
 
 
 @pytest.mark.parametrize("seconds", [0, 60, 3600])

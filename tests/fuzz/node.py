@@ -17,6 +17,7 @@ import msgspec
 from grpc._common import deserialize
 
 from cdmo.agent.observe import Observation
+from cdmo.agent.modes import ModeReport
 from cdmo.agent.report import Health, Report, status_of
 from cdmo.agent.revisions import Revisions
 from cdmo.api.v1alpha1 import Metadata, MigNode, MigNodeStatus
@@ -291,7 +292,7 @@ def _nvml(content: bytes) -> bool:
     before = MigNodeStatus()
     revisions = Revisions(before)
     revisions.see(reading)
-    status = status_of(Report(Observation(reading, {}), Health(), 1, "boot"), revisions, before, NOW)
+    status = status_of(Report(Observation(reading, {}), Health(), 1, "boot", ModeReport()), revisions, before, NOW)
     node = MigNode(metadata=Metadata(name="gpu-1"), status=status)
     assert mig_node(msgspec.json.encode(node)) == node
     assert all(each.product.isprintable() for each in status.models)

@@ -136,9 +136,9 @@ def test_every_shared_library_resolves(root: Path) -> None:
 
 def test_it_runs_as_nobody_in_particular_as_the_chart_does(image: ImageArchive, root: Path) -> None:
     assert image.config["config"]["User"] == "65532:65532"
-    deployment = (CHART / "templates" / "controller" / "deployment.yaml").read_text()
-    assert "runAsUser: 65532" in deployment
-    assert "runAsGroup: 65532" in deployment
+    helpers = (CHART / "templates" / "_helpers.tpl").read_text()
+    assert "runAsUser: 65532" in helpers
+    assert "runAsGroup: 65532" in helpers
     assert "cdmo:x:65532:65532:" in (root / "etc/passwd").read_text()
 
 
