@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 from grpc._common import deserialize
 
-from cdmo.agent.observe import Observation
 from cdmo.agent.modes import ModeReport
+from cdmo.agent.observe import Observation
 from cdmo.agent.report import Health, Report, status_of
 from cdmo.agent.revisions import Revisions
 from cdmo.api.v1alpha1 import Metadata, MigNode, MigNodeStatus
