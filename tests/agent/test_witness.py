@@ -101,6 +101,22 @@ async def test_a_witness_that_cannot_be_deleted_keeps_no_fence_up(node: FakeNode
     assert not carries_fence(node.info)
 
 
+async def test_it_goes_when_it_has_served_so_that_no_pod_waits_for_its_deletion(node: FakeNode, fence: Fence) -> None:
+    await fence.raise_()
+    await fence.commit()
+    assert node.calls.count("dismiss") == 1
+    await fence.lower()
+    assert node.calls.count("dismiss") == 1
+
+
+async def test_a_deletion_that_failed_is_tried_once_more_at_the_end(node: FakeNode, fence: Fence) -> None:
+    node.fails["dismiss"] = [ClusterUnavailable("no answer")]
+    await fence.raise_()
+    await fence.commit()
+    await fence.lower()
+    assert node.calls.count("dismiss") == 2
+
+
 async def test_what_was_refused_for_one_change_is_tried_for_the_next(node: FakeNode, witness: Witness) -> None:
     node.fails["witness"] = [Denied("no")]
     witness.begin()

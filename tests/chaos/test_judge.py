@@ -63,9 +63,13 @@ def test_a_slice_that_the_scheduler_gave_to_two_pods_as_an_answer_was_lost_is_no
     assert excuse(ending(TOO_FEW), [ANSWERS_LOST]) == "API server killed"
 
 
+def test_the_scheduler_may_go_on_by_what_it_knew_for_long_after() -> None:
+    assert excuse(ending(TOO_FEW, bound_at=136.0, ended_at=137.0), [ANSWERS_LOST]) == "API server killed"
+
+
 @pytest.mark.parametrize(
     "lost",
-    [ending(TOO_FEW, destroyed=8), ending(TOO_FEW, bound_at=115.0, ended_at=116.0), ending(UNHEALTHY)],
+    [ending(TOO_FEW, destroyed=8), ending(TOO_FEW, bound_at=175.0, ended_at=176.0), ending(UNHEALTHY)],
     ids=["a slice was destroyed since", "long after", "devices that are not healthy"],
 )
 def test_a_lost_answer_excuses_nothing_else(lost: Ending) -> None:

@@ -95,8 +95,10 @@ class Fence:
         Raises FenceLapsed when the fence is no longer there: an agent that stood still for long, paused or cut off,
         may find that the controller gave it up. Both write the same label, each only over the value it knows.
         """
-        beside = REPARTITIONING_TAINT
-        if not await self._api.swap_label(self._node, FENCE_LABEL, FENCE_VALUE, FENCE_CHANGING, beside=beside):
+        swap = self._api.swap_label(self._node, FENCE_LABEL, FENCE_VALUE, FENCE_CHANGING, beside=REPARTITIONING_TAINT)
+        # The witness has served; at the end of the change its deletion would keep pods waiting.
+        swapped, _ = await asyncio.gather(swap, self._witness.dismiss())
+        if not swapped:
             await self._check_committed()
 
     async def _check_committed(self) -> None:

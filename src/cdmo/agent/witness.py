@@ -48,10 +48,11 @@ class Witness:
         self._limit = limit
         self._change = ""
         self._called = self._refused = False
+        self._left = True  # whether there may be one: an earlier process may have left it
 
     def begin(self) -> str:
         """A change begins; the word that the Node is to carry for it."""
-        self._change, self._called, self._refused = self._new_change(), False, False
+        self._change, self._called, self._refused, self._left = self._new_change(), False, False, True
         return self._change
 
     async def call(self) -> None:
@@ -87,8 +88,11 @@ class Witness:
             return False
 
     async def dismiss(self) -> None:
-        """Take the question back; one that is left behind is in nobody's way, and the next change replaces it."""
+        """Take the question back, once; one that is left behind harms nobody, and the next change replaces it."""
+        if not self._left:
+            return
         try:
             await self._api.dismiss(self._node)
+            self._left = False
         except ClusterError as error:
             logger.info("the witness of a change could not be deleted", error=str(error))

@@ -35,6 +35,9 @@ _LOOK_SECONDS = 0.5
 # back after it closes, and a refusal is written late while the API server is away. Seconds.
 _BEFORE = 1.5
 _AFTER = 4.0
+# For which kube-scheduler may go on by what it knew before an API server was killed: its watch of pods has been seen
+# to come back 31 s after it. Seconds.
+_AFTER_LOST_ANSWERS = 60.0
 _TOO_FEW = "requested number of devices unavailable"
 # What the device manager says of devices that are unhealthy or of a plugin that is not there (manager.go).
 _UNHEALTHY = (
@@ -65,11 +68,15 @@ def excuse(ending: Ending, windows: Iterable[Window]) -> str:
     for window in windows:
         if window.node != ending.node or not _could_take(window, ending):
             continue
-        opens, closes = window.began - _BEFORE, (window.ended or float("inf")) + _AFTER
+        opens, closes = window.began - _BEFORE, (window.ended or float("inf")) + _lasts_on(window)
         moments = (ending.ended_at, *(() if ending.bound_at is None else (ending.bound_at,)))
         if any(opens <= moment <= closes for moment in moments):
             return window.kind
     return ""
+
+
+def _lasts_on(window: Window) -> float:
+    return _AFTER if window.destroyed is None else _AFTER_LOST_ANSWERS
 
 
 def _could_take(window: Window, ending: Ending) -> bool:
