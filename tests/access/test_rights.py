@@ -136,9 +136,12 @@ def test_nothing_that_leads_out_of_cdmo_is_allowed(caller: Caller, account: str)
     granted = {(each.verb, each.group, each.resource) for each in of(account) if not each.namespace}
     refused = [each for each in ELSEWHERE if each[:3] not in granted]
     assert len(refused) >= len(ELSEWHERE) - 3
+    # What an agent may do with pods beside it, a policy narrows down to its witness (test_agent_witness.py).
+    local = {(each.verb, each.group, each.resource, each.namespace) for each in of(account) if each.namespace}
     for namespace in ("", *NAMESPACES):
-        allowed = [each for each in refused if may(caller, *each, namespace)]
-        assert allowed == [], namespace
+        asked = [each for each in refused if (*each[:3], namespace) not in local]
+        assert len(asked) >= len(refused) - 3
+        assert [each for each in asked if may(caller, *each, namespace)] == [], namespace
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
