@@ -44,6 +44,8 @@ KINDS = (
     "daemonsets",
     "jobs",
 )
+# There is no agent that the doctor could wait for.
+AT_ONCE = ("--set", "doctor.waitSeconds=0")
 FAST = ("--set", "uninstall.waitSeconds=1,doctor.waitSeconds=0")
 
 
@@ -51,7 +53,7 @@ FAST = ("--set", "uninstall.waitSeconds=1,doctor.waitSeconds=0")
 def site(binaries: Binaries, helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """With the chart installed as on the page."""
     with labelled_site(binaries, helm, tmp_path_factory.mktemp("site")) as made:
-        made.install()
+        made.install(*AT_ONCE)
         yield made
 
 
@@ -94,7 +96,7 @@ def test_an_upgrade_changes_what_a_value_changes_and_the_crd_with_the_chart(site
     patch = json.dumps([{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns"}])
     site.plane.kubectl("patch", "crd", crd, "--type=json", "-p", patch)
     # Helm's server-side apply says whose field that was; an upgrade is meant to win.
-    site.install("--set", "controller.reserveAfter=60", "--force-conflicts")
+    site.install(*AT_ONCE, "--set", "controller.reserveAfter=60", "--force-conflicts")
     (program,) = site.get("deployment", "-n", "cdmo", "cdmo-controller")["spec"]["template"]["spec"]["containers"]
     assert "--reserve-after=60" in program["args"]
     assert site.get("crd", crd)["spec"]["versions"][0]["additionalPrinterColumns"]
@@ -161,7 +163,7 @@ def test_what_is_taken_away_leaves_the_crd_and_the_mignodes_and_can_come_again(s
     site.until("its pods go", lambda: site.names("pods") == set())
     assert {kind: site.names(kind) for kind in KINDS} == {kind: set() for kind in KINDS}
     assert site.get("mignode", "gpu-1")["metadata"]["name"] == "gpu-1"
-    site.install()
+    site.install(*AT_ONCE)
     assert "cdmo-fence" in site.names("validatingadmissionpolicies")
     assert site.get("mignode", "gpu-1")["metadata"]["name"] == "gpu-1"
 
