@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +19,7 @@ from cdmo_harness.observer import ClusterView, PodSight, pod_manifest
 
 from cdmo.api.v1alpha1 import Condition, MigNode
 from cdmo.model.cluster import carries_fence
+from cdmo.model.gpu import MigMode
 from cdmo.model.names import PARTITIONING_LABEL, PARTITIONING_VALUE, is_mig_resource
 from tests.harness.kubelet.cluster import Kubelet
 
@@ -123,6 +124,16 @@ class Bed:
     def hardware(self, node: str) -> DriverCounters:
         """What was done to a node's GPUs so far; what was only asked and refused is left out."""
         return replace(self.cluster.nodes[node].driver.counters(), refusals={})
+
+    def noted_off(self, node: str) -> bool:
+        """Whether the MIG mode of all of a node's GPUs is off, or will be when they are reset."""
+        gpus = self.view.mignodes[node].status.gpus
+        return all(each.mig_mode in (MigMode.DISABLED, MigMode.DISABLE_PENDING) for each in gpus)
+
+    async def annotate(self, node: str, annotations: Mapping[str, str | None]) -> None:
+        """Set annotations of a Node; None removes one."""
+        api, path = self.cluster.control_plane.api, f"/api/v1/nodes/{node}"
+        await asyncio.to_thread(api.patch, path, {"metadata": {"annotations": dict(annotations)}})
 
     def changes(self, node: str) -> int:
         """How many changes the agent has reported of this node."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cdmo.model.modes import ModePolicy
+from cdmo.model.names import MIG_MODE_ANNOTATION
 from tests.end_to_end.bed import LABELLED, SOON, UNLABELLED, Bed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -44,15 +46,19 @@ async def test_without_the_label_nothing_changes_and_with_it_everything_goes_on(
     assert bed.slice_of(runner).uuid == slices["gpu-3"][0, 14, 0].uuid
 
 
-async def test_a_node_set_to_disabled_is_left_alone_although_it_is_labelled(bed: Bed) -> None:
-    await bed.view.patch_mignode("gpu-3", {"spec": {"mode": "Disabled"}})
-    await bed.view.wait("the mode is seen", lambda: bed.view.mignodes["gpu-3"].spec.mode == "Disabled", limit=SOON)
-    hardware = bed.hardware("gpu-3")
+async def test_a_node_set_to_disabled_is_cut_for_nobody_and_given_back_until_it_is_managed_again(bed: Bed) -> None:
+    await bed.lay_out("gpu-3", [(14, 0)])
+    await bed.view.patch_mignode("gpu-3", {"spec": {"mode": "Disabled", "gpus": []}})
+    await bed.view.wait("its MIG mode is to be off", lambda: bed.noted_off("gpu-3"), limit=SOON)
+    assert bed.slices("gpu-3") == {}
     await bed.submit("waits", "2g.12gb")
     await bed.view.wait("the pod is told why it waits", lambda: told(bed, "waits"), limit=SOON)
-    assert bed.hardware("gpu-3") == hardware
+    assert bed.slices("gpu-3") == {}
+
+    await bed.annotate("gpu-3", {MIG_MODE_ANNOTATION: ModePolicy.WHEN_IDLE})
     await bed.view.patch_mignode("gpu-3", {"spec": {"mode": "Managed"}})
     await bed.running("default/waits")
+    await bed.annotate("gpu-3", {MIG_MODE_ANNOTATION: None})
 
 
 def told(bed: Bed, *pods: str) -> bool:
