@@ -139,7 +139,7 @@ def test_from_whole_gpus_to_four_queues_and_back(place: Place) -> None:
 
     enabled = site.cdmo("enable", NODE)
     assert f"{NODE}: MIG mode is on on 2 of 2 GPUs" in enabled
-    assert place.ready("agent") == 1
+    place.until("the kubelet has asked the agent whether it is ready", lambda: place.ready("agent") == 1)
     assert [each.mig_enabled for each in place.node.driver.snapshot()] == [True, True]
 
     for each in QUEUES:
