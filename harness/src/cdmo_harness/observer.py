@@ -26,6 +26,7 @@ from cdmo.kube.reflector import Reflector
 from cdmo.kube.resources import MIG_NODE, NODE, POD, Kind
 from cdmo.kube.slim import node_info, pod_info
 from cdmo.model.cluster import NodeInfo, PodInfo
+from cdmo.model.names import witness_pod
 from cdmo.runtime.clock import SystemClock
 from cdmo_harness.errors import NotReadyInTime
 from cdmo_harness.kubelet.pods import EXIT_CODE, RUN_SECONDS, TERMINATE_SECONDS
@@ -186,6 +187,8 @@ class ClusterView:
         return pod_info(raw), msgspec.json.decode(raw, type=_Pod)
 
     def _on_pod(self, key: str, old: tuple[PodInfo, _Pod] | None, new: tuple[PodInfo, _Pod] | None) -> None:
+        if key.partition("/")[2].startswith(witness_pod("")):
+            return  # CDMO's question to the scheduler, nobody's work
         self._changed.set()
         if new is None:
             self.gone.add(key)
