@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 
@@ -26,6 +26,19 @@ BUS = "00000000:10:00.0"
 THREE = "nvidia.com/mig-3g.40gb"
 ONE = "nvidia.com/mig-1g.10gb"
 THREE_LOW, THREE_HIGH, SEVEN = Placement(9, 0), Placement(9, 4), Placement(0, 0)
+
+
+def at_call(node: FakeNode, call: str, number: int, act: Callable[[], None]) -> None:
+    """Do something when the call is made for this time."""
+    seen = 0
+
+    def noted(made: str) -> None:
+        nonlocal seen
+        seen += made == call
+        if made == call and seen == number:
+            act()
+
+    node.on_call = noted
 
 
 class Recorded:

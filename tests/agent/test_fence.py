@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.errors import ClusterUnavailable, Denied, FenceLapsed
 from cdmo.model.cluster import carries_fence
 from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT
-from tests.agent.nodes import witness_of
+from tests.agent.nodes import at_call, witness_of
 from tests.fakes.clock import HastyClock
 from tests.fakes.hardware import fake_gpus
 from tests.fakes.node import FakeNode
@@ -29,19 +27,6 @@ def clock() -> HastyClock:
 @pytest.fixture
 def fence(node: FakeNode, clock: HastyClock) -> Fence:
     return Fence(node, node.name, clock, FenceLimits(), witness_of(node, clock))
-
-
-def at_call(node: FakeNode, call: str, number: int, act: Callable[[], None]) -> None:
-    """Do something when the call is made for this time."""
-    seen = 0
-
-    def noted(made: str) -> None:
-        nonlocal seen
-        seen += made == call
-        if made == call and seen == number:
-            act()
-
-    node.on_call = noted
 
 
 async def test_it_goes_up_taint_first_and_is_proved_at_every_api_server(node: FakeNode, fence: Fence) -> None:

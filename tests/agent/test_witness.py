@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from cdmo.agent.fence import Fence, FenceLimits
@@ -11,7 +9,7 @@ from cdmo.agent.witness import Heard, Witness
 from cdmo.errors import ClusterUnavailable, Denied, SchedulerSilent
 from cdmo.model.cluster import carries_fence
 from cdmo.model.names import CHANGE_LABEL
-from tests.agent.nodes import witness_of
+from tests.agent.nodes import at_call, witness_of
 from tests.fakes.clock import HastyClock
 from tests.fakes.hardware import fake_gpus
 from tests.fakes.node import FakeNode
@@ -37,19 +35,6 @@ def fence(node: FakeNode, clock: HastyClock, witness: Witness) -> Fence:
     return Fence(node, node.name, clock, FenceLimits(), witness)
 
 
-def at_look(node: FakeNode, number: int, act: Callable[[], None]) -> None:
-    """Do something when the scheduler's word is looked for the nth time."""
-    looks = 0
-
-    def noted(call: str) -> None:
-        nonlocal looks
-        looks += call == "has_heard"
-        if call == "has_heard" and looks == number:
-            act()
-
-    node.on_call = noted
-
-
 async def test_each_change_has_a_word_of_its_own_on_the_node(node: FakeNode, fence: Fence) -> None:
     await fence.raise_()
     first = node.info.labels[CHANGE_LABEL]
@@ -62,7 +47,7 @@ async def test_each_change_has_a_word_of_its_own_on_the_node(node: FakeNode, fen
 
 async def test_the_scheduler_is_waited_for(node: FakeNode, fence: Fence, clock: HastyClock) -> None:
     node.scheduler_hears = False
-    at_look(node, 4, lambda: setattr(node, "scheduler_hears", True))
+    at_call(node, "has_heard", 4, lambda: setattr(node, "scheduler_hears", True))
     await fence.raise_()
     assert (node.calls.count("has_heard"), fence.unasked) == (4, False)
 

@@ -12,26 +12,11 @@ from cdmo_harness.binaries import cache_root
 from cdmo_harness.images import ImageArchive, build_image
 from cdmo_harness.images.inputs import INPUTS, revision
 
+from tests.fakes.steps import ToldSteps
 from tests.image.test_contents import REPOSITORY
 
 # A whole build: a minute on a machine that has nothing else to do.
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
-
-
-class Steps:
-    """Remembers what a build reported."""
-
-    def __init__(self) -> None:
-        self.titles: list[str] = []
-
-    def step(self, title: str) -> None:
-        self.titles.append(title)
-
-    def compiling(self, title: str, packages: int) -> None:
-        raise AssertionError("nothing is compiled for an image")
-
-    def compiled(self, package: str) -> None:
-        raise AssertionError("nothing is compiled for an image")
 
 
 def another_checkout(folder: Path) -> Path:
@@ -64,7 +49,7 @@ def cache_with_base(folder: Path) -> Path:
 def test_a_second_build_in_another_folder_has_the_same_digest(archive: Path, tmp_path: Path) -> None:
     checkout = another_checkout(tmp_path / "elsewhere" / "checkout")
     assert revision(checkout) == revision(REPOSITORY)
-    steps = Steps()
+    steps = ToldSteps()
     second = build_image(cache_with_base(tmp_path / "cache"), steps, repository=checkout)
     assert any("compileall" in title for title in steps.titles)
     assert ImageArchive(second).digest == ImageArchive(archive).digest
@@ -74,6 +59,6 @@ def test_a_second_build_in_another_folder_has_the_same_digest(archive: Path, tmp
 
 
 def test_what_was_built_is_not_built_again(archive: Path) -> None:
-    steps = Steps()
+    steps = ToldSteps()
     assert build_image(cache_root(os.environ), steps) == archive
     assert steps.titles == []

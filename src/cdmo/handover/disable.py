@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cdmo.api.v1alpha1 import Mode
 from cdmo.errors import BadInput, ChangeStuck, ClusterUnavailable, NotFound
 from cdmo.handover.clients import Clients
-from cdmo.handover.port import HandoverApi
+from cdmo.handover.port import HandoverApi, existing_node
 from cdmo.handover.standing import (
     Standing,
     User,
@@ -53,9 +53,7 @@ class Disabler:
 
     async def check(self, name: str, leaving: Leaving) -> None:
         """Whether it can begin. Raises BadInput: nothing was changed."""
-        node = await self._api.node(name)
-        if node is None:
-            raise BadInput(f"there is no node {name}", hint="`kubectl get nodes` lists them")
+        await existing_node(self._api, name)
         mignode = await self._api.mignode(name)
         if mignode is None:
             raise BadInput(

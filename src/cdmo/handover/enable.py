@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cdmo.api.v1alpha1 import Mode
 from cdmo.errors import BadInput
 from cdmo.handover.clients import Clients
-from cdmo.handover.port import HandoverApi
+from cdmo.handover.port import HandoverApi, existing_node
 from cdmo.handover.standing import Standing, can_be_cut, taking_up
 from cdmo.handover.waiting import Tell, until_done
 from cdmo.model.cluster import NodeInfo, labelled
@@ -39,9 +39,7 @@ class Enabler:
 
     async def check(self, name: str) -> None:
         """Whether it can begin. Raises BadInput: nothing was changed."""
-        node = await self._api.node(name)
-        if node is None:
-            raise BadInput(f"there is no node {name}", hint="`kubectl get nodes` lists them")
+        await existing_node(self._api, name)
         mignode = await self._api.mignode(name)
         if mignode is not None and not can_be_cut(mignode):
             raise _cannot_be_cut(name)
@@ -61,9 +59,7 @@ class Enabler:
     async def run(self, name: str, coming: Coming) -> None:
         """Give the node to CDMO; what is there already is not done again. Raises BadInput, ChangeStuck,
         ClusterError."""
-        node = await self._api.node(name)
-        if node is None:
-            raise BadInput(f"there is no node {name}", hint="`kubectl get nodes` lists them")
+        node = await existing_node(self._api, name)
         mignode = await self._api.mignode(name)
         if mignode is not None and mignode.spec.mode is not Mode.MANAGED:
             await self._api.set_mode(name, Mode.MANAGED)  # before the label, which would have it disabled else

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cdmo.api.v1alpha1 import MigNode, Mode
+from cdmo.errors import BadInput
 from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import PodKey
 
@@ -51,3 +52,11 @@ class HandoverApi(Protocol):
         """Evict a pod through the eviction API. Raises ClusterUnavailable while a PodDisruptionBudget forbids it,
         NotFound when it is gone."""
         ...
+
+
+async def existing_node(api: HandoverApi, name: str) -> NodeInfo:
+    """The Node. Raises BadInput where there is none, ClusterError."""
+    node = await api.node(name)
+    if node is None:
+        raise BadInput(f"there is no node {name}", hint="`kubectl get nodes` lists them")
+    return node

@@ -10,24 +10,10 @@ import pytest
 from cdmo_harness.clearml.agent import ClearmlAgent
 from cdmo_harness.clearml.errors import AgentMissing
 
+from tests.fakes.steps import ToldSteps
+
 # The first of these tests on a machine downloads about 25 MB.
 pytestmark = pytest.mark.timeout(300)
-
-
-class Steps:
-    """Remembers what a person would have been told."""
-
-    def __init__(self) -> None:
-        self.titles: list[str] = []
-
-    def step(self, title: str) -> None:
-        self.titles.append(title)
-
-    def compiling(self, title: str, packages: int) -> None:
-        raise AssertionError("nothing is compiled for clearml-agent")
-
-    def compiled(self, package: str) -> None:
-        raise AssertionError("nothing is compiled for clearml-agent")
 
 
 def test_the_real_agent_is_there_with_a_kubectl(agent: ClearmlAgent) -> None:
@@ -39,13 +25,13 @@ def test_the_real_agent_is_there_with_a_kubectl(agent: ClearmlAgent) -> None:
 
 
 def test_an_agent_that_is_there_is_not_installed_again(agent: ClearmlAgent) -> None:
-    steps = Steps()
+    steps = ToldSteps()
     again = ClearmlAgent.ready(agent.folder.parent, environment={}, progress=steps)
     assert (again, steps.titles) == (agent, [])
 
 
 def test_an_installation_that_fails_says_so_and_is_not_taken_for_complete(tmp_path: Path) -> None:
-    steps = Steps()
+    steps = ToldSteps()
     # No registry, and a folder of wheels that does not exist: nothing can be found.
     offline = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "none")}
     with pytest.raises(AgentMissing, match="cannot be installed: ERROR: No matching distribution") as failure:
