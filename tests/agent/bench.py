@@ -123,7 +123,7 @@ class AgentBench:
 
     def fences(self) -> int:
         """How often the fence went up."""
-        return self.node.calls.count("fence")
+        return self.node.calls.count("set_taint")
 
     def unseen_by_the_controller(self) -> None:
         """The controller's spec is from before anything was reported."""

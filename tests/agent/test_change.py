@@ -40,10 +40,10 @@ async def test_a_change_goes_through_every_phase_in_order(rig: Rig) -> None:
     assert rig.journal.read() is None
 
 
-async def test_the_taint_goes_up_before_the_fence_and_comes_down_after_it(rig: Rig) -> None:
+async def test_taint_and_label_go_up_at_once_and_the_taint_comes_down_last(rig: Rig) -> None:
     await run(rig, THREE_LOW)
-    acts = [each for each in rig.node.calls if each in ("set_taint", "fence", "unfence", "remove_taint")]
-    assert acts == ["set_taint", "fence", "unfence", "remove_taint"]
+    acts = [each for each in rig.node.calls if each in ("set_taint", "unfence", "remove_taint")]
+    assert acts == ["set_taint", "unfence", "remove_taint"]
 
 
 async def test_capacity_is_published_after_the_kubelet_lists_the_devices_and_inside_the_fence(rig: Rig) -> None:
@@ -54,7 +54,7 @@ async def test_capacity_is_published_after_the_kubelet_lists_the_devices_and_ins
 
 async def test_a_report_of_the_kubelet_that_comes_late_is_put_right_before_the_fence_falls(rig: Rig) -> None:
     def kubelet_reports(call: str) -> None:
-        if call == "probe" and "set_mig_capacity" in rig.node.calls and rig.node.calls.count("set_mig_capacity") == 1:
+        if call == "node" and "set_mig_capacity" in rig.node.calls and rig.node.calls.count("set_mig_capacity") == 1:
             stale = {**rig.node.info.allocatable, THREE: 7}
             rig.node.info = replace(rig.node.info, allocatable=stale)
 

@@ -107,7 +107,7 @@ async def test_a_reading_that_hangs_before_anything_was_touched_costs_only_the_f
 
 
 @pytest.mark.parametrize(
-    ("phase", "call"), [(Phase.FENCE, "api_servers"), (Phase.QUIET, "pods_on"), (Phase.JOURNAL, "swap_label")]
+    ("phase", "call"), [(Phase.FENCE, "api_servers"), (Phase.FENCE, "swap_label"), (Phase.QUIET, "pods_on")]
 )
 async def test_before_the_journal_a_phase_that_takes_too_long_is_given_up_and_unfenced(
     phase: Phase, call: str, rig: Rig

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cdmo.agent.fence import Fence, FenceLimits
@@ -29,18 +31,21 @@ def fence(node: FakeNode, clock: HastyClock) -> Fence:
     return Fence(node, node.name, clock, FenceLimits(), witness_of(node, clock))
 
 
-async def test_it_goes_up_taint_first_and_is_proved_at_every_api_server(node: FakeNode, fence: Fence) -> None:
+async def test_taint_and_label_go_up_in_one_write_and_are_proved_at_every_api_server(
+    node: FakeNode, fence: Fence
+) -> None:
     await fence.raise_()
     assert node.fenced
     assert [each.key for each in node.info.taints] == [REPARTITIONING_TAINT]
-    assert node.calls.index("set_taint") < node.calls.index("fence") < node.calls.index("probe")
+    assert node.calls.index("set_taint") < node.calls.index("probe")
+    assert "fence" not in node.calls
     assert node.calls.count("probe") == 2
     assert await fence.is_up()
 
 
 async def test_binds_that_were_already_admitted_get_a_moment_to_settle(fence: Fence, clock: HastyClock) -> None:
     await fence.raise_()
-    assert clock.slept == [FenceLimits().settle]
+    assert FenceLimits().settle in clock.slept
 
 
 async def test_it_is_waited_for_until_it_is_live(node: FakeNode, fence: Fence, clock: HastyClock) -> None:
@@ -97,7 +102,6 @@ async def test_a_refusal_because_of_an_earlier_fence_proves_nothing(node: FakeNo
 
 async def test_from_the_first_touch_on_only_the_agent_may_lift_it(node: FakeNode, fence: Fence) -> None:
     await fence.raise_()
-    await fence.commit()
     assert node.info.labels[FENCE_LABEL] == FENCE_CHANGING
     await fence.verify()
     assert not await node.take_off("gpu-1", FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT)
@@ -108,27 +112,31 @@ async def test_from_the_first_touch_on_only_the_agent_may_lift_it(node: FakeNode
 async def test_an_agent_that_finds_its_fence_lifted_before_it_touches_anything_stops(
     node: FakeNode, fence: Fence
 ) -> None:
-    await fence.raise_()
-    assert await node.take_off("gpu-1", FENCE_LABEL, FENCE_VALUE, REPARTITIONING_TAINT)
+    def lift() -> None:
+        node.info = replace(node.info, labels={}, taints=())
+
+    at_call(node, "mark", 1, lift)
     with pytest.raises(FenceLapsed, match="lifted before anything was changed"):
-        await fence.commit()
+        await fence.raise_()
 
 
 @pytest.mark.parametrize("value", [FENCE_VALUE, FENCE_CHANGING])
 async def test_a_fence_without_its_taint_is_not_relied_on(node: FakeNode, fence: Fence, value: str) -> None:
     """A scheduler that never heard of the taint may still count with what there was before."""
-    await fence.raise_()
-    await node.set_labels("gpu-1", {FENCE_LABEL: value})
-    await node.remove_taint("gpu-1", REPARTITIONING_TAINT)
+
+    def take_taint_off() -> None:
+        node.info = replace(node.info, labels={**node.info.labels, FENCE_LABEL: value}, taints=())
+
+    at_call(node, "mark", 1, take_taint_off)
     with pytest.raises(FenceLapsed, match="lifted before anything was changed"):
-        await fence.commit()
+        await fence.raise_()
 
 
 async def test_the_fence_of_an_interrupted_change_is_taken_over_as_it_is(node: FakeNode, fence: Fence) -> None:
     await node.set_labels("gpu-1", {FENCE_LABEL: FENCE_CHANGING})
     await fence.raise_()
     assert node.info.labels[FENCE_LABEL] == FENCE_CHANGING
-    await fence.commit()
+    assert fence.inherited
 
 
 async def test_it_comes_down_label_first_and_is_proved_gone_before_the_taint_goes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from cdmo.agent.fence import Fence, FenceLimits
@@ -70,6 +72,20 @@ async def test_an_api_server_that_is_away_for_a_moment_is_asked_again(node: Fake
     assert (fence.unasked, node.calls.count("witness"), node.calls.count("has_heard")) == (False, 3, 2)
 
 
+async def test_one_that_somebody_deleted_before_it_has_served_is_called_again(node: FakeNode, fence: Fence) -> None:
+    at_call(node, "has_heard", 1, lambda: setattr(node, "witness", ""))
+    await fence.raise_()
+    assert (fence.unasked, node.calls.count("witness")) == (False, 2)
+
+
+async def test_nobody_is_waited_for_beyond_the_failure_of_the_fence(node: FakeNode, fence: Fence) -> None:
+    node.scheduler_hears = False
+    node.fails["probe"] = [Denied("RBAC")]
+    with pytest.raises(Denied):
+        await fence.raise_()
+    assert {each.get_name() for each in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("call", ["witness", "has_heard"])
 async def test_where_it_may_not_be_asked_the_change_goes_on_and_that_is_known(
     call: str, node: FakeNode, fence: Fence
@@ -88,7 +104,9 @@ async def test_a_witness_that_cannot_be_deleted_keeps_no_fence_up(node: FakeNode
 
 async def test_it_goes_when_it_has_served_so_that_no_pod_waits_for_its_deletion(node: FakeNode, fence: Fence) -> None:
     await fence.raise_()
-    await fence.commit()
+    fence.dismiss_witness()
+    while node.witness:  # noqa: ASYNC110  (nothing tells of it)
+        await asyncio.sleep(0)
     assert node.calls.count("dismiss") == 1
     await fence.lower()
     assert node.calls.count("dismiss") == 1
@@ -97,9 +115,18 @@ async def test_it_goes_when_it_has_served_so_that_no_pod_waits_for_its_deletion(
 async def test_a_deletion_that_failed_is_tried_once_more_at_the_end(node: FakeNode, fence: Fence) -> None:
     node.fails["dismiss"] = [ClusterUnavailable("no answer")]
     await fence.raise_()
-    await fence.commit()
+    fence.dismiss_witness()
     await fence.lower()
     assert node.calls.count("dismiss") == 2
+
+
+async def test_a_deletion_that_hangs_is_given_up_before_the_next_change_calls_its_own(
+    node: FakeNode, fence: Fence
+) -> None:
+    await fence.raise_()
+    fence.dismiss_witness()  # its deletion has not begun when the change is given up
+    await fence.raise_()
+    assert (node.calls.count("dismiss"), node.witness) == (0, node.info.labels[CHANGE_LABEL])
 
 
 async def test_what_was_refused_for_one_change_is_tried_for_the_next(node: FakeNode, witness: Witness) -> None:

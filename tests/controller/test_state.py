@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from cdmo.controller.state import Heartbeats, is_pending
+from cdmo.controller.state import Heartbeats, counts, is_pending
 from cdmo.model.cluster import PodInfo
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import Snapshot
@@ -34,6 +34,23 @@ WAITING = pod("train", "3g.40gb")
 def test_only_a_pod_the_scheduler_found_no_place_for_is_pending(other: PodInfo) -> None:
     assert is_pending(WAITING, Policy())
     assert not is_pending(other, Policy())
+
+
+@pytest.mark.parametrize(
+    ("other", "looked_at"),
+    [
+        (WAITING, True),
+        (replace(WAITING, unschedulable=False), False),
+        (replace(WAITING, gated=True), False),
+        (replace(WAITING, unschedulable=False, node_name="gpu-1"), True),
+        (replace(WAITING, requests={"cpu": 1000}, unschedulable=False, node_name="gpu-1"), True),
+        (replace(WAITING, node_name="gpu-1", phase="Succeeded"), False),
+    ],
+    ids=["waits", "not-judged", "gated", "bound", "bound-without-slices", "finished"],
+)
+def test_a_plan_looks_at_pods_that_wait_for_slices_or_take_room(other: PodInfo, looked_at: bool) -> None:
+    """For one that was only just made no round is begun: it would put off the one that is for it."""
+    assert counts(other, Policy()) is looked_at
 
 
 def test_heartbeats_are_timed_by_our_own_clock_whatever_they_say() -> None:

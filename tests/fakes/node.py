@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cdmo.errors import CdmoError, PluginAbsent, PluginStuck
+from cdmo.errors import CdmoError, NotFound, PluginAbsent, PluginStuck
 from cdmo.hardware.port import GpuReader
+from cdmo.kube.port import LabelsBeside, no_labels
 from cdmo.kubelet.port import PodDevices
 from cdmo.model.cluster import NodeInfo, PodInfo, Taint
 from cdmo.model.gpu import MigMode
@@ -99,11 +100,15 @@ class FakeNode:
         self._called("node")
         return self.info
 
-    async def set_taint(self, name: str, key: str, effect: str) -> NodeInfo:
+    async def set_taint(
+        self, name: str, key: str, effect: str, beside: LabelsBeside = no_labels
+    ) -> tuple[NodeInfo, int]:
         self._called("set_taint")
         rest = tuple(each for each in self.info.taints if each.key != key)
-        self.info = replace(self.info, taints=(*rest, Taint(key, "", effect)))
-        return self.info
+        labels = {**self.info.labels, **beside(self.info.labels)}
+        self.info = replace(self.info, labels=labels, taints=(*rest, Taint(key, "", effect)))
+        self.version += 1
+        return self.info, self.version
 
     async def remove_taint(self, name: str, key: str) -> None:
         self._called("remove_taint")
@@ -117,7 +122,7 @@ class FakeNode:
         return self.version
 
     async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
-        self._called("commit")
+        self._called("mark")
         so = self.info.labels.get(label) == before and any(each.key == beside for each in self.info.taints)
         if so:
             self.info = replace(self.info, labels={**self.info.labels, label: after})
@@ -165,6 +170,8 @@ class FakeNode:
 
     async def has_heard(self, node: str, change: str) -> bool:
         self._called("has_heard")
+        if not self.witness:
+            raise NotFound("there is no witness")
         assert self.witness == change
         return self.scheduler_hears and self.info.labels.get(CHANGE_LABEL) == change
 

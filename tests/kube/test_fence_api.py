@@ -151,7 +151,7 @@ async def test_every_write_names_the_version_it_was_made_from(tmp_path: Path) ->
 
 async def test_writes_in_a_row_are_made_from_the_answer_before(tmp_path: Path) -> None:
     async with fence(tmp_path) as (server, api):
-        node = await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        node, _ = await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
         assert node.taints[1] == Taint(REPARTITIONING_TAINT, "", "NoSchedule")
         await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
         assert await api.swap_label("n1", FENCE_LABEL, FENCE_VALUE, "changing", beside=REPARTITIONING_TAINT)

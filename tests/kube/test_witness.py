@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdmo.errors import AlreadyExists, ClusterUnavailable, Denied, Invalid
+from cdmo.errors import AlreadyExists, ClusterUnavailable, Denied, Invalid, NotFound
 from cdmo.kube.witness import KubeWitness, manifest
 from cdmo.model.names import CHANGE_LABEL, WITNESS_RESOURCE
 from tests.fakes import faults
@@ -140,7 +140,8 @@ async def test_what_it_knew_of_another_change_is_no_proof(server: FakeApiServer,
 
 
 async def test_a_witness_that_somebody_deleted_shows_nothing(witness: KubeWitness) -> None:
-    assert not await witness.has_heard("gpu-1", CHANGE)
+    with pytest.raises(NotFound):
+        await witness.has_heard("gpu-1", CHANGE)
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.protocol.cluster import may_change_label, with_label, with_offer
-from tests.protocol.flow import first_of_lower, gave_up, give_up, proofs, said, to, unproved
+from tests.protocol.flow import first_of_lower, give_up, proofs, said, to, unproved
 from tests.protocol.rules import Guard, Rules
 from tests.protocol.state import BLANK, BUSY, RUNS, SLICES, Agent, Harm, Link, Memory, Move, Plan, State, masks
 
 # --- journal and apply ------------------------------------------------------------------------------------------
-
-
-def mark(rules: Rules, state: State) -> Iterator[Move]:
-    """The fence is the agent's alone from now on, if it is still there: a compare-and-swap with the controller's."""
-    api, memory = state.api, state.agent.memory
-    whole = api.label and (api.tainted or not {Guard.ATOMIC_LIFT, Guard.TAINT} <= rules.guards)
-    if not {Guard.MARK, Guard.LABEL} <= rules.guards:
-        yield Move("agent: journal.mark is left out", True, to(state, "journal.write", memory))
-    elif not whole:
-        yield Move("agent: journal.mark, the fence was lifted: gives up", True, gave_up(rules, state))
-    else:
-        marked = state._replace(api=api._replace(changing=True))
-        yield Move("agent: journal.mark", True, to(marked, "journal.write", memory))
-        yield from give_up(rules, "agent: journal.mark fails, gives up", state, marked)
 
 
 def write_journal(rules: Rules, state: State) -> Iterator[Move]:
@@ -135,7 +121,7 @@ def _stuck(rules: Rules, state: State, text: str, *, surely: bool = False) -> It
     """The fence stays up, and the next round tries again."""
     if rules.world.calls_fail or surely:
         keeps = Guard.KEEP_FENCE in rules.guards
-        yield Move(text, surely, to(state, "idle" if keeps else "unfence.verify"))
+        yield Move(text, surely, to(state, "idle" if keeps else _after_publish(rules)))
 
 
 def publish(rules: Rules, state: State) -> Iterator[Move]:
@@ -143,7 +129,7 @@ def publish(rules: Rules, state: State) -> Iterator[Move]:
     known = Guard.RELOAD in rules.guards and not reloads_now
     count = (state.agent.memory.expected if known else state.node.slices).bit_count()
     node, api = with_offer(state.node, state.api, count)
-    then = "reload.hang_up" if reloads_now else "unfence.verify"
+    then = "reload.hang_up" if reloads_now else _after_publish(rules)
     published = state._replace(node=node, api=api)
     memory = state.agent.memory if known else BLANK
     yield Move(f"agent: publish.write, allocatable is {count}", True, to(published, then, memory))
@@ -154,7 +140,7 @@ def publish_nothing(rules: Rules, state: State) -> Iterator[Move]:
     """Without a plugin there is nothing to offer; one that comes looks at the GPUs as they are by then."""
     node, api = with_offer(state.node, state.api, 0)
     published = state._replace(node=node, api=api)
-    yield Move("agent: publish.nothing, allocatable is 0", True, to(published, "unfence.verify"))
+    yield Move("agent: publish.nothing, allocatable is 0", True, to(published, _after_publish(rules)))
     yield from _still_fenced(rules, "agent: publish.nothing fails", state, published)
 
 
@@ -167,12 +153,9 @@ def _still_fenced(rules: Rules, text: str, *states: State) -> Iterator[Move]:
 # --- unfence ----------------------------------------------------------------------------------------------------
 
 
-def verify(rules: Rules, state: State) -> Iterator[Move]:
-    """Tells of a fence that lapsed; it comes down either way."""
-    harm = Harm.UNREPORTED if not state.api.label and Guard.VERIFY not in rules.guards else None
+def _after_publish(rules: Rules) -> str:
     compares = {Guard.COMPARE, Guard.RELOAD_FIRST, Guard.RELOAD, Guard.PUBLISH} <= rules.guards
-    then = "unfence.compare" if compares else first_of_lower(rules)
-    yield Move("agent: unfence.verify", True, to(state, then, state.agent.memory if compares else BLANK), harm)
+    return "unfence.compare" if compares else "unfence.verify"
 
 
 def compare(rules: Rules, state: State) -> Iterator[Move]:
@@ -185,8 +168,15 @@ def compare(rules: Rules, state: State) -> Iterator[Move]:
         after, api = with_offer(node, state.api, count)
         text = "agent: unfence.compare" + (f", sets allocatable to {count} again" if node.offered != count else "")
         compared = state._replace(node=after, api=api)
-        yield Move(text, True, to(compared, first_of_lower(rules)))
+        yield Move(text, True, to(compared, "unfence.verify"))
         yield from _still_fenced(rules, "agent: unfence.compare fails", state, compared)
+
+
+def verify(rules: Rules, state: State) -> Iterator[Move]:
+    """Tells of a fence that lapsed; it comes down either way. In the code this goes on beside the comparison."""
+    harm = Harm.UNREPORTED if not state.api.label and Guard.VERIFY not in rules.guards else None
+    yield Move("agent: unfence.verify", True, to(state, first_of_lower(rules)), harm)
+    yield from _still_fenced(rules, "agent: unfence.verify, and the comparison beside it fails", state)
 
 
 def lower_label(rules: Rules, state: State) -> Iterator[Move]:

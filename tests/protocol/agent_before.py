@@ -29,7 +29,10 @@ from tests.protocol.state import (
 
 
 def taint(rules: Rules, state: State, owed: bool) -> Iterator[Move]:
-    """The first step of a change that is owed, or that a spec asks for."""
+    """The first step of a change that is owed, or that a spec asks for.
+
+    In the code taint and label are one write. Here others may come between, so what holds here holds there.
+    """
     api = with_taint(state.api, state.node.offered) if Guard.TAINT in rules.guards else state.api
     why = "an earlier change is owed" if owed else "a spec wants another layout"
     tainted = state._replace(api=api)
@@ -39,7 +42,7 @@ def taint(rules: Rules, state: State, owed: bool) -> Iterator[Move]:
 
 def label(rules: Rules, state: State) -> Iterator[Move]:
     if Guard.LABEL not in rules.guards:
-        yield Move("agent: fence.label is left out", True, to(state, "fence.settle"))
+        yield Move("agent: fence.label is left out", True, to(state, "fence.mark"))
         return
     if state.api.label or may_change_label(rules, state.api):
         api = with_label(state.api, True)
@@ -51,15 +54,29 @@ def label(rules: Rules, state: State) -> Iterator[Move]:
 def probe(rules: Rules, state: State) -> Iterator[Move]:
     enough = len(state.api.servers) if Guard.PROBE_ALL in rules.guards else 1
     text = "agent: fence.probe, one API server refuses"
-    yield from proofs(rules, state, text, up=True, enough=enough, then="fence.settle")
+    yield from proofs(rules, state, text, up=True, enough=enough, then="fence.mark")
     late = state._replace(api=unproved(rules, state.api))
     hopeless = not state.api.label  # somebody took it away
     yield from give_up(rules, "agent: fence.probe, no proof in time, gives up", late, surely=hopeless)
 
 
+def mark(rules: Rules, state: State) -> Iterator[Move]:
+    """The fence is the agent's alone from now on, if it is still there: a compare-and-swap with the controller's."""
+    api = state.api
+    whole = api.label and (api.tainted or not {Guard.ATOMIC_LIFT, Guard.TAINT} <= rules.guards)
+    if not {Guard.MARK, Guard.LABEL} <= rules.guards:
+        yield Move("agent: fence.mark is left out", True, to(state, "fence.settle"))
+    elif not whole:
+        yield Move("agent: fence.mark, the fence was lifted: gives up", True, gave_up(rules, state))
+    else:
+        marked = state._replace(api=api._replace(changing=True))
+        yield Move("agent: fence.mark", True, to(marked, "fence.settle"))
+        yield from give_up(rules, "agent: fence.mark fails, gives up", state, marked)
+
+
 def settle(rules: Rules, state: State) -> Iterator[Move]:
     """On when what had begun before the fence was proved is over. The scheduler shows that it knows of the label, and
-    so of the taint, which went up before it: it decides for this node no more, and what it had decided is told.
+    so of the taint, which went up with it: it decides for this node no more, and what it had decided is told.
 
     ASSUMED: binds that were admitted are in the store when the fence has settled.
     """
@@ -146,6 +163,6 @@ def decide(rules: Rules, state: State) -> Iterator[Move]:
             continue
         nothing = actions == ("-", "-")
         text = f"agent: guard.decide, {said(actions)}"
-        yield Move(text, nothing, to(state, "journal.mark", Memory(plan=Plan(actions[0], actions[1]))))
+        yield Move(text, nothing, to(state, "journal.write", Memory(plan=Plan(actions[0], actions[1]))))
     if not state.agent.journal:
         yield Move("agent: guard.decide, nothing to do: gives up", True, gave_up(rules, state))

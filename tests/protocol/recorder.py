@@ -95,8 +95,10 @@ class Recorder:
         if step:
             self._did(step)
         if number == self._fail_at:
-            self._undoes = self._phase is Phase.APPLY
+            self._undoes = name.startswith("driver") and self._phase is Phase.APPLY
             raise failure
+        if name == "set_taint":
+            self._did("fence.label")
 
     def _node_called(self, name: str) -> None:
         self._lowers = self._lowers or name == "unfence"
@@ -165,24 +167,23 @@ class Recorder:
 
 
 _STEPS: Mapping[str, str] = {
-    "api_servers": "fence.taint",
-    "set_taint": "fence.taint",
+    "api_servers": "",
+    "set_taint": "fence.taint",  # and fence.label, where it does not fail: one write
     "fence": "fence.label",
     "pods_on": "quiet.list",
     "list": "quiet.kubelet",
-    "commit": "journal.mark",
+    "mark": "fence.mark",
     "reload": "reload.hang_up",
     "unfence": "lower.label",
     "remove_taint": "lower.taint",
     "allocatable": "",
-    "witness": "",  # asked beside the proofs, and again with the settling where that failed
-    "has_heard": "fence.settle",
+    "witness": "",  # it is asked and heard beside the proofs and the settling, which are over later
+    "has_heard": "",
     "dismiss": "",
     "get": "",
 }
 _READS_DRIVER: Mapping[Phase | None, str] = {Phase.QUIET: "quiet.driver", Phase.RELOAD: "reload.hang_up"}
 _USES_NODE: Mapping[Phase | None, str] = {
-    Phase.FENCE: "fence.label",
-    Phase.JOURNAL: "journal.mark",
+    Phase.FENCE: "fence.mark",
     Phase.UNFENCE: "unfence.compare",
 }

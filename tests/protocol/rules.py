@@ -54,7 +54,7 @@ class Guard(StrEnum):
 WHERE: Mapping[Guard, str] = MappingProxyType(
     {
         Guard.TAINT: "src/cdmo/agent/fence.py: set_taint",
-        Guard.LABEL: "src/cdmo/agent/fence.py: set_labels",
+        Guard.LABEL: "src/cdmo/agent/fence.py: FENCE_VALUE, CHANGE_LABEL: change",
         Guard.POLICY_PODS: "deploy/policy/fence.yaml: binds-or-comes-bound",
         Guard.PROBE_ALL: "src/cdmo/agent/fence.py: _await_all",
         Guard.NUMBERED_PROOF: "src/cdmo/agent/fence.py: _refuses",
@@ -69,7 +69,7 @@ WHERE: Mapping[Guard, str] = MappingProxyType(
         Guard.KUBELET_FIRST: "src/cdmo/agent/observe.py: look_fenced",
         Guard.COVERAGE: "src/cdmo/agent/guard.py: _uncovered",
         Guard.REVISION: "src/cdmo/agent/steps.py: adopted",
-        Guard.MARK: "src/cdmo/agent/fence.py: commit",
+        Guard.MARK: "src/cdmo/agent/fence.py: _mark",
         Guard.ATOMIC_LIFT: "src/cdmo/controller/fences.py: take_off",
         Guard.JOURNAL: "src/cdmo/agent/change.py: self._journal.write",
         Guard.RECOVER: "src/cdmo/agent/change.py: _give_up",

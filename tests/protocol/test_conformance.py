@@ -154,9 +154,9 @@ async def test_wherever_the_agent_is_killed_the_next_one_does_what_the_model_doe
 @pytest.mark.parametrize(
     "forged",
     [
-        ["fence.taint", "fence.label", "fence.probe", "quiet.list"],  # did not settle
+        ["fence.taint", "fence.label", "fence.probe", "fence.mark", "quiet.list"],  # did not settle
         ["fence.label"],  # no taint first
-        ["fence.taint", "fence.label", "fence.probe", "fence.settle", "quiet.list", "quiet.driver"],
+        ["fence.taint", "fence.label", "fence.probe", "fence.mark", "fence.settle", "quiet.list", "quiet.driver"],
         ["fence.taint", "fence.label", "fence.probe", "lower.taint"],  # taint before label
     ],
     ids=lambda forged: forged[-1],

@@ -1,10 +1,10 @@
 """One change of a node, in the order that keeps every pod safe.
 
-    fence     binds to the node are refused, proved at every API server; the scheduler has shown that it knows
+    fence     binds to the node are refused, proved at every API server; from then on the fence is the agent's alone;
+              the scheduler has shown that it knows
     quiet     every bound pod that asks for GPU resources shows its devices in the kubelet
     guard     what is to be destroyed is held by nobody, and what stays covers the bound pods
-    journal   the fence is the agent's alone and the steps are on disk: a kill at any line from here on is finished or
-              undone by the next agent
+    journal   the steps are on disk: a kill at any line from here on is finished or undone by the next agent
     apply     destroy, create, device nodes
     reload    the device plugin enumerates again, held over the gap; the kubelet lists exactly what NVML has
     publish   the Node offers the new counts, less what is withheld, and no whole GPU that is cut
@@ -56,6 +56,7 @@ from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import PodKey
 from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.together import together
 
 logger = structlog.get_logger(__name__)
 
@@ -189,8 +190,8 @@ class NodeChange:
             if not steps.steps and not reload_anyway:
                 return await self._give_up(GuardRefused("; ".join(steps.held_back)) if steps.held_back else None, run)
             async with self._phase(Phase.JOURNAL):
-                await self._fence.commit()
                 self._journal.write(steps.steps, boot_id)
+                self._fence.dismiss_witness()
         except CdmoError as failure:
             return await self._give_up(failure, run)
         await self._apply(steps, run)
@@ -282,14 +283,16 @@ class NodeChange:
         lapsed = False
         try:
             async with self._phase(Phase.UNFENCE):
-                lapsed = await self._lapsed()
-                if not offer.shown_by(await self._api.node(self._node)):
-                    await self.publish(offer)  # a report that the kubelet had begun before came in after ours
+                _, lapsed = await together(self._compare(offer), self._lapsed())
                 await self._fence.lower()
             self._journal.clear()
         except CdmoError as failure:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         return lapsed
+
+    async def _compare(self, offer: Offer) -> None:
+        if not offer.shown_by(await self._api.node(self._node)):
+            await self.publish(offer)  # a report that the kubelet had begun before came in after ours
 
     async def _lapsed(self) -> bool:
         try:

@@ -4,7 +4,7 @@ The taint keeps the scheduler from trying (a refused bind puts a pod on the sche
 event shortens); the label makes the API server refuse what was already on its way. The label is the fence. The
 taint is also what tells the scheduler of the new counts in time: both are on the same object, so when it hears that
 the taint is gone it has heard of them. That it has heard of the taint at all is proved as well (witness.py). Order:
-taint, label, proofs; and back: proof that it held, label, proof that it is gone, taint.
+taint and label in one write, proofs, mark; and back: proof that it held, label, proof that it is gone, taint.
 
 The label has two values. `true`: nothing has been touched, and the controller may lift the fence of an agent that
 is silent for long. `changing`: kubelet and hardware may disagree, pods bound now could be lost, and only the node's
@@ -14,7 +14,7 @@ agent can tell when that is over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from cdmo.agent.witness import Heard, Witness
@@ -30,6 +30,7 @@ from cdmo.model.names import (
     SCHEDULER,
 )
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.together import together
 
 _Probe = Callable[[str], Awaitable[bool]]  # asked with an API server's URL
 
@@ -55,6 +56,7 @@ class Fence:
         self._clock = clock
         self._limits = limits
         self._servers: tuple[str, ...] = ()
+        self._dismissal: asyncio.Task[None] | None = None
         self.unasked = False  # whether the scheduler knows of it could not be asked
         self.inherited = False  # the fence was found as an interrupted change had left it
 
@@ -63,22 +65,22 @@ class Fence:
         return carries_fence(await self._api.node(self._node))
 
     async def raise_(self) -> NodeInfo:
-        """Put the fence up and return, when every API server refuses bindings and the scheduler has shown that it
-        knows, the Node as it was at the beginning. Raises FenceLapsed or SchedulerSilent if that does not come about
-        in time: the caller must lower what is there and must not change anything."""
-        self._servers, node = await asyncio.gather(
-            self._api.api_servers(), self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule")
-        )
-        # One that an interrupted change left says more than a fresh one, and stays as it is. A write that an earlier
-        # agent had begun names an older version of the Node: once the taint was written it is not carried out.
+        """Put the fence up and return the Node that has it, when every API server refuses bindings, the fence is this
+        agent's alone and the scheduler has shown that it knows. Raises FenceLapsed or SchedulerSilent if that does not
+        come about in time: the caller must lower what is there and must not change anything."""
+        await self._end_dismissal()  # of the change before: it would delete the witness of this one
+        change = self._witness.begin()
+
+        def labels(has: Mapping[str, str]) -> Mapping[str, str]:
+            # A fence that an interrupted change left says more than a fresh one, and stays as it is.
+            left = has.get(FENCE_LABEL) == FENCE_CHANGING
+            return {FENCE_LABEL: FENCE_CHANGING if left else FENCE_VALUE, CHANGE_LABEL: change}
+
+        put_up = self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule", labels)
+        (node, since), self._servers = await together(put_up, self._api.api_servers())
         self.inherited = node.labels.get(FENCE_LABEL) == FENCE_CHANGING
-        value = FENCE_CHANGING if self.inherited else FENCE_VALUE
-        since = await self._api.set_labels(self._node, {FENCE_LABEL: value, CHANGE_LABEL: self._witness.begin()})
-        await asyncio.gather(
-            self._await_all(self._refuses(since), "live", self._limits.rise),
-            self._witness.call(),
-        )
-        heard, _ = await asyncio.gather(self._witness.heard(), self._clock.sleep(self._limits.settle))
+        # Neither waits for the other: a scheduler that knows of the taint does not forget it.
+        _, heard = await together(self._proved(since), self._witness.heard())
         self.unasked = heard is Heard.UNASKED
         if heard is Heard.NO:
             raise SchedulerSilent(
@@ -89,19 +91,29 @@ class Fence:
             )
         return node
 
-    async def commit(self) -> None:
+    async def _proved(self, since: int) -> None:
+        """Return when no bind gets through any more, and nobody else may change that."""
+        await self._await_all(self._refuses(since), "live", self._limits.rise)
+        live = self._clock.monotonic()
+        await self._mark()
+        await self._clock.sleep(max(0.0, self._limits.settle - (self._clock.monotonic() - live)))
+
+    async def _mark(self) -> None:
         """Say on the Node that from now on only this agent may lift the fence: something is about to be touched.
 
         Raises FenceLapsed when the fence is no longer there: an agent that stood still for long, paused or cut off,
         may find that the controller gave it up. Both write the same label, each only over the value it knows.
         """
-        swap = self._api.swap_label(self._node, FENCE_LABEL, FENCE_VALUE, FENCE_CHANGING, beside=REPARTITIONING_TAINT)
-        # The witness has served; at the end of the change its deletion would keep pods waiting.
-        swapped, _ = await asyncio.gather(swap, self._witness.dismiss())
-        if not swapped:
-            await self._check_committed()
+        if not await self._api.swap_label(
+            self._node, FENCE_LABEL, FENCE_VALUE, FENCE_CHANGING, beside=REPARTITIONING_TAINT
+        ):
+            await self._check_marked()
 
-    async def _check_committed(self) -> None:
+    def dismiss_witness(self) -> None:
+        """It has served. While the hardware is at work nobody waits for its deletion; at the end pods would."""
+        self._dismissal = asyncio.create_task(self._witness.dismiss(), name="dismissal of the witness")
+
+    async def _check_marked(self) -> None:
         """The label was not `true` beside the taint: fine if it is this agent's own already."""
         node = await self._api.node(self._node)
         tainted = any(each.key == REPARTITIONING_TAINT for each in node.taints)
@@ -126,9 +138,21 @@ class Fence:
         await self._api.set_labels(self._node, {FENCE_LABEL: None, CHANGE_LABEL: None})
         self._servers = servers
         try:
-            await asyncio.gather(self._await_all(self._allows, "gone", self._limits.fall), self._witness.dismiss())
+            await together(self._await_all(self._allows, "gone", self._limits.fall), self._dismissed())
         finally:
             await self._api.remove_taint(self._node, REPARTITIONING_TAINT)
+
+    async def _dismissed(self) -> None:
+        if self._dismissal is not None:
+            await self._dismissal
+            self._dismissal = None
+        await self._witness.dismiss()  # where that one failed, or was never begun
+
+    async def _end_dismissal(self) -> None:
+        if self._dismissal is not None:
+            self._dismissal.cancel()
+            await asyncio.gather(self._dismissal, return_exceptions=True)
+            self._dismissal = None
 
     def _refuses(self, since: int) -> _Probe:
         """Whether an API server refuses bindings, knowing the Node as it was at `since` or later. One that lags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import secrets
@@ -197,6 +198,7 @@ class _Agent:
         for each in (self._nodes, self._mignodes, self._pods):
             # Without the API server nothing can be done, however long that lasts: this process is not stuck.
             await each.wait_synced()
+        gc.freeze()  # what there is now mostly stays: no collection in the middle of a change looks through it
         self._pulse.mark("the first round")
         await self._loop.run()
 

@@ -17,10 +17,11 @@ from enum import Enum, auto
 
 import structlog
 
-from cdmo.errors import ClusterError
+from cdmo.errors import ClusterError, NotFound
 from cdmo.kube.port import WitnessApi
 from cdmo.runtime.clock import Clock
 
+_JUDGED_WITHIN = 0.008  # seconds that a scheduler at rest takes at least, its write included
 _FIRST_PAUSE = 0.005  # seconds between two looks
 _LONGEST_PAUSE = 0.25
 _GROWTH = 1.5
@@ -70,6 +71,7 @@ class Witness:
         while True:
             if not self._called and not self._refused:
                 await self.call()
+                await self._clock.sleep(_JUDGED_WITHIN)
             if self._called and await self._has_heard():
                 return Heard.YES
             if self._refused:
@@ -82,6 +84,9 @@ class Witness:
     async def _has_heard(self) -> bool:
         try:
             return await self._api.has_heard(self._node, self._change)
+        except NotFound:  # somebody deleted it, maybe a deletion of before that came late: asked again
+            self._called = False
+            return False
         except ClusterError as error:
             self._refused = not error.retryable
             logger.warning("what the scheduler knows was not to be read", error=str(error), hint=error.hint)

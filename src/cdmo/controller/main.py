@@ -16,11 +16,12 @@ from cdmo.controller.loop import ControllerLoop, RoundSettings
 from cdmo.controller.metrics import ControllerMetrics, asked
 from cdmo.controller.promises import Patience, Promises
 from cdmo.controller.publish import Publisher
-from cdmo.controller.state import ClusterState, Heartbeats, Mirrors, only_beat
+from cdmo.controller.state import ClusterState, Heartbeats, Mirrors, counts, only_beat
 from cdmo.controller.trigger import Trigger
 from cdmo.kube.client import KubeClient
 from cdmo.kube.connect import ConnectSettings, connect
 from cdmo.kube.reflector import Reflector
+from cdmo.model.cluster import PodInfo
 from cdmo.model.names import LEASE_NAME
 from cdmo.model.policy import AGENT_SILENT_AFTER, Policy
 from cdmo.planner import Planner
@@ -66,7 +67,7 @@ class _Controller:
         self._clock = clock
         self._trigger = Trigger(clock, settings.quiet_seconds)
         self._heartbeats = Heartbeats(clock, settings.agent_silent_after)
-        pods, nodes = client.pods(self._changed), client.nodes(self._changed)
+        pods, nodes = client.pods(self._pod_changed), client.nodes(self._changed)
         mignodes = client.mig_node_mirror(self._mignode_changed)
         claims, volumes = client.claims(self._changed), client.volumes(self._changed)
         classes, namespaces = client.storage_classes(self._changed), client.namespaces(self._changed)
@@ -148,6 +149,12 @@ class _Controller:
 
     def _changed(self, *_: object) -> None:
         self._trigger.pull()
+
+    def _pod_changed(self, _: str, before: PodInfo | None, now: PodInfo | None) -> None:
+        # One that the scheduler has not judged yet is no news, and a round for it would put off the one for its
+        # judgement, which follows within milliseconds.
+        if any(counts(each, self._settings.policy) for each in (before, now) if each is not None):
+            self._trigger.pull()
 
     def _mignode_changed(self, name: str, before: MigNode | None, now: MigNode | None) -> None:
         # Thousands of agents beat; a beat is news only from one that was silent.

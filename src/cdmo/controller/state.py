@@ -160,7 +160,7 @@ class ClusterState:
             return
         if is_pending(pod, self._policy):
             self._pending[key] = pod
-        if pod.node_name and not pod.finished:
+        if is_placed(pod):
             self._places[key] = pod.node_name
             self._bound[pod.node_name][key] = pod
             touched.add(pod.node_name)
@@ -214,6 +214,16 @@ def only_beat(before: MigNode, now: MigNode) -> bool:
         and one.models == two.models
         and one.conditions == two.conditions
     )
+
+
+def counts(pod: PodInfo, policy: Policy) -> bool:
+    """Whether a plan looks at the pod: it waits for slices, or takes room on a node."""
+    return is_placed(pod) or is_pending(pod, policy)
+
+
+def is_placed(pod: PodInfo) -> bool:
+    """Whether a pod takes room on a node."""
+    return bool(pod.node_name) and not pod.finished
 
 
 def is_pending(pod: PodInfo, policy: Policy) -> bool:

@@ -17,6 +17,7 @@ from cdmo.kube.connect import MERGE_PATCH, Connection
 from cdmo.kube.errors import translate
 from cdmo.kube.fence_probe import LONGEST_VERSION, refused_as_of
 from cdmo.kube.pages import pages
+from cdmo.kube.port import LabelsBeside, no_labels
 from cdmo.kube.resources import ENDPOINT_SLICE, NODE, POD, Ask
 from cdmo.kube.slim import node_info, pod_info
 from cdmo.kube.wire import decode_page, identity
@@ -103,29 +104,35 @@ class KubeFence:
         self._seen(name, body, ask)
         return _node_info(body, ask)
 
-    async def set_taint(self, name: str, key: str, effect: str) -> NodeInfo:
-        """Put the taint on the Node, once; other taints stay as they are. Returns the Node that has it."""
+    async def set_taint(
+        self, name: str, key: str, effect: str, beside: LabelsBeside = no_labels
+    ) -> tuple[NodeInfo, int]:
+        """Put the taint on the Node, once, and labels beside it in the same step; other taints stay as they are.
+        Returns the Node that has them, and its version."""
 
-        def add(taints: list[_Taint]) -> list[_Taint]:
-            if any(one.get("key") == key and one.get("effect") == effect for one in taints):
-                return taints
-            return [*taints, {"key": key, "effect": effect}]
+        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+            change: dict[str, Any] = {}
+            taints, has = _taints_of(node), _labels_of(node)
+            # For the API the list of taints is one atomic value: it is written whole.
+            if not any(one.get("key") == key and one.get("effect") == effect for one in taints):
+                change["spec"] = {"taints": [*taints, {"key": key, "effect": effect}]}
+            labels = beside(has)
+            if any(has.get(label) != value for label, value in labels.items()):
+                change["metadata"] = {"labels": dict(labels)}
+            return change or None
 
-        return _node_info(await self._change_taints(name, add), Ask("patch", NODE, name))
+        ask = Ask("patch", NODE, name)
+        body = await self._merge(ask, merge)
+        return _node_info(body, ask), _number(_guarded(body, ask).metadata.resource_version)
 
     async def remove_taint(self, name: str, key: str) -> None:
         """Take every taint with this key off the Node; fine when there is none."""
-        await self._change_taints(name, lambda taints: [one for one in taints if one.get("key") != key])
-
-    async def _change_taints(self, name: str, change: Callable[[list[_Taint]], list[_Taint]]) -> bytes:
-        """For the API the list of taints is one atomic value: it is written whole."""
 
         def merge(node: _GuardedNode) -> dict[str, Any] | None:
-            taints = _taints_of(node)
-            wanted = change(taints)
-            return {"spec": {"taints": wanted}} if wanted != taints else None
+            rest = [one for one in _taints_of(node) if one.get("key") != key]
+            return {"spec": {"taints": rest}} if rest != _taints_of(node) else None
 
-        return await self._merge(Ask("patch", NODE, name), merge)
+        await self._merge(Ask("patch", NODE, name), merge)
 
     async def _merge(self, ask: Ask, merge: Callable[[_GuardedNode], dict[str, Any] | None]) -> bytes:
         """Make a change from what the Node is now, write it for that version alone; None: nothing to do, which is

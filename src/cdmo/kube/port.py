@@ -54,6 +54,15 @@ class EventSink(Protocol):
         ...
 
 
+LabelsBeside = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""From the labels that a Node has to those that it is to get."""
+
+
+def no_labels(has: Mapping[str, str]) -> Mapping[str, str]:
+    """None."""
+    return {}
+
+
 class FenceApi(Protocol):
     """All that a change to a node needs of the API server."""
 
@@ -61,9 +70,11 @@ class FenceApi(Protocol):
         """The Node as the API server has it now (a quorum read)."""
         ...
 
-    async def set_taint(self, name: str, key: str, effect: str) -> NodeInfo:
-        """Put the taint on the Node, once; returns the Node that has it. The list of taints is atomic: whole-list
-        write with resourceVersion."""
+    async def set_taint(
+        self, name: str, key: str, effect: str, beside: LabelsBeside = no_labels
+    ) -> tuple[NodeInfo, int]:
+        """Put the taint on the Node, once, and labels beside it in the same step. Returns the Node that has them, and
+        its version. The list of taints is atomic: whole-list write with resourceVersion."""
         ...
 
     async def remove_taint(self, name: str, key: str) -> None:
@@ -116,7 +127,7 @@ class WitnessApi(Protocol):
         ...
 
     async def has_heard(self, node: str, change: str) -> bool:
-        """Whether it has shown that it has."""
+        """Whether it has shown that it has. Raises NotFound when the question is not there."""
         ...
 
     async def dismiss(self, node: str) -> None:

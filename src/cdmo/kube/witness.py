@@ -69,12 +69,10 @@ class KubeWitness:
                 return
 
     async def has_heard(self, node: str, change: str) -> bool:
-        """Whether the scheduler has judged the witness by a Node that carries the label of this change."""
+        """Whether the scheduler has judged the witness by a Node that carries the label of this change. Raises
+        NotFound when there is none."""
         ask = Ask("get", POD, witness_pod(node), self._namespace)
-        try:
-            body = await self._connection.call(ask)
-        except NotFound:  # somebody deleted it
-            return False
+        body = await self._connection.call(ask)
         try:
             pod = _decode(body)
         except msgspec.MsgspecError as error:

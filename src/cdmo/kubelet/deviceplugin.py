@@ -45,7 +45,7 @@ YOUNG_SECONDS = 3.0
 START_SECONDS = 1.5  # for which a young plugin without sockets is waited for
 _FIRST_POLL_SECONDS = 0.005  # of the kubelet, growing: it answers 100 calls a second
 _LAST_POLL_SECONDS = 0.02
-_POLL_GROWTH = 1.4
+_POLL_GROWTH = 1.15  # dense over the 100 ms or so that a reload takes, and rare when one takes long
 
 logger = structlog.get_logger(__name__)
 
