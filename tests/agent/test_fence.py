@@ -136,7 +136,7 @@ async def test_the_fence_of_an_interrupted_change_is_taken_over_as_it_is(node: F
     await node.set_labels("gpu-1", {FENCE_LABEL: FENCE_CHANGING})
     await fence.raise_()
     assert node.info.labels[FENCE_LABEL] == FENCE_CHANGING
-    assert fence.inherited
+    assert await fence.inherited()
 
 
 async def test_it_comes_down_label_first_and_is_proved_gone_before_the_taint_goes(

@@ -104,14 +104,17 @@ async def test_a_fence_without_a_journal_is_lowered_although_the_driver_does_not
     assert bench.condition().reason == "DriverUnavailable"
 
 
-async def test_a_fence_behind_which_something_was_touched_stands_without_a_journal_too(bench: AgentBench) -> None:
+@pytest.mark.parametrize("fails", ["set_taint", "api_servers", "pods_on"])
+async def test_a_fence_behind_which_something_was_touched_stands_without_a_journal_too(
+    fails: str, bench: AgentBench
+) -> None:
     """The disk with the journal was lost; the Node still says how far the change had come."""
     await left_fenced(bench)
     await bench.node.set_labels(NAME, {FENCE_LABEL: FENCE_CHANGING})
     bench.gpus.fail("read", DriverUnavailable("not loaded yet"))
     await bench.round()
     assert carries_fence(bench.node.info)
-    bench.node.fails["pods_on"] = [ClusterUnavailable("no answer")]
+    bench.node.fails[fails] = [ClusterUnavailable("no answer")]
     await bench.round(after=2.0)
     assert carries_fence(bench.node.info)
     for _ in range(3):

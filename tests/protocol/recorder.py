@@ -115,7 +115,9 @@ class Recorder:
         if self._phase is Phase.PUBLISH:
             absent = self.trace[-1] in ("reload.hang_up", "publish.nothing")
             return "publish.nothing" if absent else "publish.write"
-        return _USES_NODE.get(self._phase, "")
+        if self._phase is Phase.FENCE:  # where it never came to a mark, whose the fence is has to be looked up
+            return "fence.mark" if self.trace[-1] == "fence.mark" else ""
+        return "unfence.compare" if self._phase is Phase.UNFENCE else ""
 
     def _driver_called(self, name: str) -> None:
         if name in ("create", "destroy"):
@@ -183,7 +185,3 @@ _STEPS: Mapping[str, str] = {
     "get": "",
 }
 _READS_DRIVER: Mapping[Phase | None, str] = {Phase.QUIET: "quiet.driver", Phase.RELOAD: "reload.hang_up"}
-_USES_NODE: Mapping[Phase | None, str] = {
-    Phase.FENCE: "fence.mark",
-    Phase.UNFENCE: "unfence.compare",
-}

@@ -324,9 +324,9 @@ class NodeChange:
 
     async def _give_up(self, failure: CdmoError | None, run: _Run) -> Outcome:
         """Nothing was touched by this change: lower the fence and say why; not so when an earlier one has to end."""
-        if self._journal.read() is not None or self._fence.inherited:
-            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         try:
+            if self._journal.read() is not None or await self._fence.inherited():
+                return self._outcome(Result.FAILED, failure, run, still_fenced=True)
             await self._fence.lower()
         except CdmoError as second:
             logger.error("the fence could not be lowered", error=str(second))

@@ -58,27 +58,34 @@ class Fence:
         self._servers: tuple[str, ...] = ()
         self._dismissal: asyncio.Task[None] | None = None
         self.unasked = False  # whether the scheduler knows of it could not be asked
-        self.inherited = False  # the fence was found as an interrupted change had left it
+        self._inherited: bool | None = None  # None: the Node was not seen since this change began
 
     async def is_up(self) -> bool:
         """Whether the Node carries the fence's label or taint, whoever put them there."""
         return carries_fence(await self._api.node(self._node))
 
+    async def inherited(self) -> bool:
+        """Whether the change that is under way found the fence as an interrupted one had left it."""
+        if self._inherited is None:
+            node = await self._api.node(self._node)
+            self._inherited = node.labels.get(FENCE_LABEL) == FENCE_CHANGING
+        return self._inherited
+
     async def raise_(self) -> NodeInfo:
         """Put the fence up and return the Node that has it, when every API server refuses bindings, the fence is this
-        agent's alone and the scheduler has shown that it knows. Raises FenceLapsed or SchedulerSilent if that does not
-        come about in time: the caller must lower what is there and must not change anything."""
+        agent's alone and the scheduler has shown that it knows. Raises FenceLapsed or SchedulerSilent if that is not
+        so in time: the caller must lower what is there, unless it is inherited, and must not change anything."""
         await self._end_dismissal()  # of the change before: it would delete the witness of this one
         change = self._witness.begin()
+        self._inherited = None
 
         def labels(has: Mapping[str, str]) -> Mapping[str, str]:
-            # A fence that an interrupted change left says more than a fresh one, and stays as it is.
-            left = has.get(FENCE_LABEL) == FENCE_CHANGING
-            return {FENCE_LABEL: FENCE_CHANGING if left else FENCE_VALUE, CHANGE_LABEL: change}
+            # One that an interrupted change left says more than a fresh one, and stays as it is.
+            self._inherited = has.get(FENCE_LABEL) == FENCE_CHANGING
+            return {FENCE_LABEL: FENCE_CHANGING if self._inherited else FENCE_VALUE, CHANGE_LABEL: change}
 
         put_up = self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule", labels)
         (node, since), self._servers = await together(put_up, self._api.api_servers())
-        self.inherited = node.labels.get(FENCE_LABEL) == FENCE_CHANGING
         # Neither waits for the other: a scheduler that knows of the taint does not forget it.
         _, heard = await together(self._proved(since), self._witness.heard())
         self.unasked = heard is Heard.UNASKED
