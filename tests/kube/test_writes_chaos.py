@@ -146,9 +146,10 @@ async def test_an_event_whose_answer_is_lost_is_written_once(
 
 
 def notes(control_plane: ControlPlane, node: str) -> list[str]:
-    """What Events say about the node."""
+    """What the agent's Events say about the node; the controller manager tells of new nodes as well."""
     found = control_plane.api.get("/apis/events.k8s.io/v1/namespaces/default/events")["items"]
-    return [each["note"] for each in found if each["regarding"]["name"] == node]
+    of_node = (each for each in found if each["regarding"]["name"] == node)
+    return [each["note"] for each in of_node if each.get("reportingController") == "cdmo-agent"]
 
 
 @pytest.fixture
