@@ -8,7 +8,7 @@ import pytest
 
 from cdmo.agent.fence import Fence, FenceLimits
 from cdmo.agent.witness import Heard, Witness
-from cdmo.errors import ClusterUnavailable, Denied, SchedulerSilent
+from cdmo.errors import ClusterUnavailable, Denied, FenceLapsed, SchedulerSilent
 from cdmo.model.cluster import carries_fence
 from cdmo.model.names import CHANGE_LABEL
 from tests.agent.nodes import at_call, witness_of
@@ -127,6 +127,29 @@ async def test_a_deletion_that_hangs_is_given_up_before_the_next_change_calls_it
     fence.dismiss_witness()  # its deletion has not begun when the change is given up
     await fence.raise_()
     assert (node.calls.count("dismiss"), node.witness) == (0, node.info.labels[CHANGE_LABEL])
+
+
+async def test_a_fence_whose_end_was_not_proved_in_time_is_lowered_again(
+    node: FakeNode, fence: Fence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion of the witness was cancelled with the first lowering; nobody else may take that for an order."""
+
+    async def hangs(name: str) -> None:
+        await asyncio.Event().wait()
+
+    async def refuses(name: str, server: str) -> int:
+        await asyncio.sleep(0)  # so that the deletion begins
+        return node.version
+
+    await fence.raise_()
+    with monkeypatch.context() as patch:
+        patch.setattr(node, "dismiss", hangs)
+        patch.setattr(node, "refused_as_of", refuses)
+        fence.dismiss_witness()
+        with pytest.raises(FenceLapsed, match="was not gone after 10 s"):
+            await fence.lower()
+    await fence.lower()
+    assert (carries_fence(node.info), node.witness) == (False, "")
 
 
 async def test_what_was_refused_for_one_change_is_tried_for_the_next(node: FakeNode, witness: Witness) -> None:

@@ -150,16 +150,16 @@ class Fence:
             await self._api.remove_taint(self._node, REPARTITIONING_TAINT)
 
     async def _dismissed(self) -> None:
-        if self._dismissal is not None:
-            await self._dismissal
-            self._dismissal = None
+        dismissal, self._dismissal = self._dismissal, None
+        if dismissal is not None:
+            await asyncio.gather(dismissal, return_exceptions=True)  # it may have been cancelled: that is not for us
         await self._witness.dismiss()  # where that one failed, or was never begun
 
     async def _end_dismissal(self) -> None:
-        if self._dismissal is not None:
-            self._dismissal.cancel()
-            await asyncio.gather(self._dismissal, return_exceptions=True)
-            self._dismissal = None
+        dismissal, self._dismissal = self._dismissal, None
+        if dismissal is not None:
+            dismissal.cancel()
+            await asyncio.gather(dismissal, return_exceptions=True)
 
     def _refuses(self, since: int) -> _Probe:
         """Whether an API server refuses bindings, knowing the Node as it was at `since` or later. One that lags
