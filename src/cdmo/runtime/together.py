@@ -15,7 +15,8 @@ async def together(first: Coroutine[Any, Any, First], second: Coroutine[Any, Any
     the other one was cancelled and has ended (`asyncio.gather` would let it go on)."""
     tasks = asyncio.create_task(first), asyncio.create_task(second)
     try:
-        return await asyncio.gather(*tasks)
+        one, two = await asyncio.gather(*tasks)
+        return one, two
     finally:
         for each in tasks:
             each.cancel()
