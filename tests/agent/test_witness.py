@@ -83,7 +83,7 @@ async def test_nobody_is_waited_for_beyond_the_failure_of_the_fence(node: FakeNo
     node.fails["probe"] = [Denied("RBAC")]
     with pytest.raises(Denied):
         await fence.raise_()
-    assert {each.get_name() for each in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @pytest.mark.parametrize("call", ["witness", "has_heard"])
