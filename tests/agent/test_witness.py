@@ -154,7 +154,7 @@ async def test_a_fence_whose_end_was_not_proved_in_time_is_lowered_again(
 
 async def test_what_was_refused_for_one_change_is_tried_for_the_next(node: FakeNode, witness: Witness) -> None:
     node.fails["witness"] = [Denied("no")]
-    witness.begin()
+    await witness.begin()
     assert await witness.heard() is Heard.UNASKED
-    node.info.labels[CHANGE_LABEL] = witness.begin()  # type: ignore[index]  # a plain dict in the fake
+    node.info.labels[CHANGE_LABEL] = await witness.begin()  # type: ignore[index]  # a plain dict in the fake
     assert await witness.heard() is Heard.YES

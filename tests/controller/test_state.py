@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from cdmo.controller.state import Heartbeats, counts, is_pending
+from cdmo.controller.state import Heartbeats, calls_for_a_round, is_pending
 from cdmo.model.cluster import PodInfo
 from cdmo.model.policy import Policy
 from cdmo.model.snapshot import Snapshot
@@ -36,21 +36,29 @@ def test_only_a_pod_the_scheduler_found_no_place_for_is_pending(other: PodInfo) 
     assert not is_pending(other, Policy())
 
 
+JUST_MADE = replace(WAITING, unschedulable=False)
+BOUND = replace(JUST_MADE, node_name="gpu-1")
+
+
 @pytest.mark.parametrize(
-    ("other", "looked_at"),
+    ("before", "now", "does"),
     [
-        (WAITING, True),
-        (replace(WAITING, unschedulable=False), False),
-        (replace(WAITING, gated=True), False),
-        (replace(WAITING, unschedulable=False, node_name="gpu-1"), True),
-        (replace(WAITING, requests={"cpu": 1000}, unschedulable=False, node_name="gpu-1"), True),
-        (replace(WAITING, node_name="gpu-1", phase="Succeeded"), False),
+        (None, JUST_MADE, False),
+        (None, replace(WAITING, gated=True), False),
+        (replace(BOUND, phase="Succeeded"), None, False),
+        (JUST_MADE, WAITING, True),
+        (JUST_MADE, BOUND, True),
+        (None, replace(BOUND, requests={"cpu": 1000}), True),
+        (BOUND, replace(BOUND, phase="Succeeded"), True),
+        (WAITING, None, True),
     ],
-    ids=["waits", "not-judged", "gated", "bound", "bound-without-slices", "finished"],
+    ids=["made", "gated", "swept-away", "judged", "bound", "bound-without-slices", "finished", "given-up"],
 )
-def test_a_plan_looks_at_pods_that_wait_for_slices_or_take_room(other: PodInfo, looked_at: bool) -> None:
+def test_a_round_is_called_for_by_pods_that_wait_for_slices_or_take_room_or_did(
+    before: PodInfo | None, now: PodInfo | None, does: bool
+) -> None:
     """For one that was only just made no round is begun: it would put off the one that is for it."""
-    assert counts(other, Policy()) is looked_at
+    assert calls_for_a_round(before, now, Policy()) is does
 
 
 def test_heartbeats_are_timed_by_our_own_clock_whatever_they_say() -> None:

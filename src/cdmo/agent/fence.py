@@ -56,7 +56,6 @@ class Fence:
         self._clock = clock
         self._limits = limits
         self._servers: tuple[str, ...] = ()
-        self._dismissal: asyncio.Task[None] | None = None
         self.unasked = False  # whether the scheduler knows of it could not be asked
         self._inherited: bool | None = None  # None: the Node was not seen since this change began
 
@@ -75,8 +74,7 @@ class Fence:
         """Put the fence up and return the Node that has it, when every API server refuses bindings, the fence is this
         agent's alone and the scheduler has shown that it knows. Raises FenceLapsed or SchedulerSilent if that is not
         so in time: the caller must lower what is there, unless it is inherited, and must not change anything."""
-        await self._end_dismissal()  # of the change before: it would delete the witness of this one
-        change = self._witness.begin()
+        change = await self._witness.begin()
         self._inherited = None
 
         def labels(has: Mapping[str, str]) -> Mapping[str, str]:
@@ -117,8 +115,8 @@ class Fence:
             await self._check_marked()
 
     def dismiss_witness(self) -> None:
-        """It has served. While the hardware is at work nobody waits for its deletion; at the end pods would."""
-        self._dismissal = asyncio.create_task(self._witness.dismiss(), name="dismissal of the witness")
+        """The proof is given. While the hardware is at work nobody waits for its deletion; at the end pods would."""
+        self._witness.begin_dismissal()
 
     async def _check_marked(self) -> None:
         """The label was not `true` beside the taint: fine if it is this agent's own already."""
@@ -145,21 +143,9 @@ class Fence:
         await self._api.set_labels(self._node, {FENCE_LABEL: None, CHANGE_LABEL: None})
         self._servers = servers
         try:
-            await together(self._await_all(self._allows, "gone", self._limits.fall), self._dismissed())
+            await together(self._await_all(self._allows, "gone", self._limits.fall), self._witness.dismiss())
         finally:
             await self._api.remove_taint(self._node, REPARTITIONING_TAINT)
-
-    async def _dismissed(self) -> None:
-        dismissal, self._dismissal = self._dismissal, None
-        if dismissal is not None:
-            await asyncio.gather(dismissal, return_exceptions=True)  # it may have been cancelled: that is not for us
-        await self._witness.dismiss()  # where that one failed, or was never begun
-
-    async def _end_dismissal(self) -> None:
-        dismissal, self._dismissal = self._dismissal, None
-        if dismissal is not None:
-            dismissal.cancel()
-            await asyncio.gather(dismissal, return_exceptions=True)
 
     def _refuses(self, since: int) -> _Probe:
         """Whether an API server refuses bindings, knowing the Node as it was at `since` or later. One that lags

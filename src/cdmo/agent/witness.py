@@ -12,6 +12,7 @@ waits longer and longer before it asks again, for each kind of object by itself,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -50,9 +51,14 @@ class Witness:
         self._change = ""
         self._called = self._refused = False
         self._left = True  # whether there may be one: an earlier process may have left it
+        self._dismissal: asyncio.Task[None] | None = None
 
-    def begin(self) -> str:
+    async def begin(self) -> str:
         """A change begins; the word that the Node is to carry for it."""
+        dismissal, self._dismissal = self._dismissal, None
+        if dismissal is not None:  # of the change before: it would delete the witness of this one
+            dismissal.cancel()
+            await asyncio.gather(dismissal, return_exceptions=True)
         self._change, self._called, self._refused, self._left = self._new_change(), False, False, True
         return self._change
 
@@ -92,8 +98,19 @@ class Witness:
             logger.warning("what the scheduler knows was not to be read", error=str(error), hint=error.hint)
             return False
 
+    def begin_dismissal(self) -> None:
+        """Take the question back, in the background."""
+        self._dismissal = asyncio.create_task(self._take_back(), name="dismissal of the witness")
+
     async def dismiss(self) -> None:
-        """Take the question back, once; one that is left behind harms nobody, and the next change replaces it."""
+        """Take the question back, if that is not done; one that is left behind harms nobody, and the next change
+        replaces it."""
+        dismissal, self._dismissal = self._dismissal, None
+        if dismissal is not None:
+            await asyncio.gather(dismissal, return_exceptions=True)  # it may have been cancelled: that is not for us
+        await self._take_back()  # where that one failed, or was never begun
+
+    async def _take_back(self) -> None:
         if not self._left:
             return
         try:

@@ -16,7 +16,7 @@ from cdmo.controller.loop import ControllerLoop, RoundSettings
 from cdmo.controller.metrics import ControllerMetrics, asked
 from cdmo.controller.promises import Patience, Promises
 from cdmo.controller.publish import Publisher
-from cdmo.controller.state import ClusterState, Heartbeats, Mirrors, counts, only_beat
+from cdmo.controller.state import ClusterState, Heartbeats, Mirrors, calls_for_a_round, only_beat
 from cdmo.controller.trigger import Trigger
 from cdmo.kube.client import KubeClient
 from cdmo.kube.connect import ConnectSettings, connect
@@ -151,9 +151,7 @@ class _Controller:
         self._trigger.pull()
 
     def _pod_changed(self, _: str, before: PodInfo | None, now: PodInfo | None) -> None:
-        # One that the scheduler has not judged yet is no news, and a round for it would put off the one for its
-        # judgement, which follows within milliseconds.
-        if any(counts(each, self._settings.policy) for each in (before, now) if each is not None):
+        if calls_for_a_round(before, now, self._settings.policy):
             self._trigger.pull()
 
     def _mignode_changed(self, name: str, before: MigNode | None, now: MigNode | None) -> None:

@@ -216,9 +216,13 @@ def only_beat(before: MigNode, now: MigNode) -> bool:
     )
 
 
-def counts(pod: PodInfo, policy: Policy) -> bool:
-    """Whether a plan looks at the pod: it waits for slices, or takes room on a node."""
-    return is_placed(pod) or is_pending(pod, policy)
+def calls_for_a_round(before: PodInfo | None, now: PodInfo | None, policy: Policy) -> bool:
+    """Whether a plan looks at a pod as it was or as it is.
+
+    One that the scheduler has not judged yet is no news, and a round for it would put off the one for its judgement,
+    which follows within milliseconds.
+    """
+    return any(is_placed(each) or is_pending(each, policy) for each in (before, now) if each is not None)
 
 
 def is_placed(pod: PodInfo) -> bool:
