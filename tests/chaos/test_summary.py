@@ -8,6 +8,8 @@ import pytest
 from cdmo_harness.chaos.kinds import KINDS
 from cdmo_harness.chaos.summary import FaultRow, Found, MemoryRow, Summary, as_json, as_text
 
+GAVE_UP = "error: could not get the version of the API server: " + "word " * 30
+
 
 def summary(*violations: Found) -> Summary:
     return Summary(
@@ -25,7 +27,10 @@ def summary(*violations: Found) -> Summary:
         instances_destroyed=3900,
         interrupted_changes=80,
         kubelets_restarted=3,
-        memory=(MemoryRow("agent-gpu-1", 78.1, 79.2, 80.0, {"1": 12, "-6": 1}),),
+        memory=(
+            MemoryRow("agent-gpu-1", 78.1, 79.2, 80.0, {"1": 12, "-6": 1}, {GAVE_UP: 12, "Fatal Python error": 1}),
+            MemoryRow("agent-gpu-2", 78.1, 79.2, 80.0, {}, {}),
+        ),
         violations=violations,
     )
 
@@ -56,6 +61,14 @@ def test_the_last_line_is_the_verdict() -> None:
 def test_repartitions_are_those_of_all_nodes() -> None:
     (row,) = [line for line in as_text(summary()).splitlines() if line.startswith("repartitions")]
     assert row.split() == ["repartitions", "1500"]
+
+
+def test_the_last_words_of_a_process_that_ended_by_itself_are_told() -> None:
+    lines = as_text(summary()).splitlines()
+    told = lines[lines.index("LAST WORDS OF THOSE") :]
+    assert told[1].startswith("agent-gpu-1, 12 times: error: could not get the version")
+    assert "agent-gpu-1, once: Fatal Python error" in told
+    assert not any(line.startswith("agent-gpu-2") for line in told)
 
 
 def test_json_has_everything() -> None:

@@ -49,6 +49,14 @@ async def test_a_process_that_ends_is_started_again_and_counted(tmp_path: Path) 
         assert starts == ["one"], "the first start is nobody's return"
 
 
+async def test_what_a_process_said_before_it_ended_by_itself_is_kept(tmp_path: Path) -> None:
+    code = "import time; time.sleep(0.2); print('error: no host'); print('hint: mount it'); raise SystemExit(1)"
+    async with kept(tmp_path, code) as (supervisor, starts):
+        assert await until(lambda: bool(starts), limit=LIMIT)
+        assert supervisor.roles["one"].ends.keys() == {1}
+        assert supervisor.roles["one"].reasons.keys() == {"error: no host"}
+
+
 async def test_a_process_that_was_killed_stays_down_until_it_is_brought_back(tmp_path: Path) -> None:
     async with kept(tmp_path) as (supervisor, _):
         await supervisor.kill("one")

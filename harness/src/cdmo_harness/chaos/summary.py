@@ -31,6 +31,7 @@ class MemoryRow(msgspec.Struct, frozen=True, rename="camel"):
     last: float
     most: float
     ended_by_itself: dict[str, int]  # exit status -> times
+    last_words: dict[str, int]  # what it said when it did -> times
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -99,9 +100,25 @@ def _memory(rows: Sequence[MemoryRow]) -> str:
     table = _table("PROCESS", numbers=("FIRST MB", "LAST MB", "MOST MB"), width=16)
     table.add_column("ENDED BY ITSELF")
     for row in rows:
-        ends = ", ".join(f"{count} times with {status}" for status, count in row.ended_by_itself.items())
+        ends = ", ".join(f"{_times(count)} with {status}" for status, count in row.ended_by_itself.items())
         table.add_row(row.process, f"{row.first:.0f}", f"{row.last:.0f}", f"{row.most:.0f}", ends or "-")
-    return _text(table)
+    return _text(table) + _last_words(rows)
+
+
+def _last_words(rows: Sequence[MemoryRow]) -> str:
+    lines = []
+    for row in rows:
+        for words, count in row.last_words.items():
+            lines += _wrapped(f"{row.process}, {_times(count)}: {words}")
+    return "\nLAST WORDS OF THOSE\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=True)
 
 
 def _verdict(summary: Summary) -> str:
@@ -109,7 +126,7 @@ def _verdict(summary: Summary) -> str:
         return "0 violations\n"
     lines = []
     for each in summary.violations[:_MOST_DETAILS]:
-        lines += textwrap.wrap(f"{each.what}: {each.details}", WIDTH, subsequent_indent="  ", break_long_words=True)
+        lines += _wrapped(f"{each.what}: {each.details}")
     more = len(summary.violations) - _MOST_DETAILS
     if more > 0:
         lines.append(f"and {more} more")

@@ -11,18 +11,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from cdmo_harness.processes import ManagedProcess
 from cdmo_harness.threads import to_the_end
-
-_log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.3
 # As the kubelet's first pauses, but never longer: a run of minutes has no time for five of them.
 _BACK_OFF = (1.0, 2.0, 5.0)
 _SETTLED_SECONDS = 10.0  # a process has its working size, and counts as well again, after this time
 _SAMPLE_SECONDS = 5.0
+_LAST_LINES = 10  # in which a process that gives up has said why
+_LONGEST_WORDS = 300
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +33,7 @@ class Role:
     wanted: bool = True  # False while a fault keeps it down
     started_at: float = 0.0
     ends: Counter[int] = field(default_factory=Counter)  # exit status -> times it ended by itself
+    reasons: Counter[str] = field(default_factory=Counter)  # what it said at last -> times
     crashes: int = 0  # in a row
     first_bytes: int = 0  # resident memory when it first had settled
     last_bytes: int = 0
@@ -107,7 +106,7 @@ class Supervisor:
         role.ends[status] += 1
         lived = time.monotonic() - role.started_at
         role.crashes = 0 if lived > _SETTLED_SECONDS else role.crashes + 1
-        _log.info("a process of CDMO ended", name=role.name, status=status, last=process.tail(1)[-300:])
+        role.reasons[_last_words(process.tail(_LAST_LINES))] += 1
         await asyncio.sleep(_BACK_OFF[min(role.crashes, len(_BACK_OFF) - 1)])
         async with role.lock:
             if role.process is process:
@@ -141,3 +140,9 @@ class Supervisor:
                 role.last_bytes = role.process.resident_bytes() or role.last_bytes
                 role.first_bytes = role.first_bytes or role.last_bytes
                 role.most_bytes = max(role.most_bytes, role.last_bytes)
+
+
+def _last_words(lines: str) -> str:
+    said = [line for line in lines.splitlines() if line.strip()]
+    told = [line for line in said if line.startswith("error: ")] or said or ["nothing"]
+    return told[-1][:_LONGEST_WORDS]
