@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -311,6 +313,58 @@ def test_a_build_failure_repeats_the_compilers_words_and_leaves_nothing(tmp_path
 
     assert "GOPROXY" in failure.value.hint
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+BUILD = """
+import os, signal, sys
+from pathlib import Path
+from cdmo_harness.build_progress import show_progress
+from cdmo_harness.go_build import ProgramCache
+from rich.console import Console
+from tests.harness.test_binaries import small_module, toolchains
+
+folder, path = Path(sys.argv[1]), sys.argv[2]
+with show_progress(Console(stderr=True)) as progress:
+    cache = ProgramCache(
+        folder / "cache", toolchains(folder, path=path), environment={"PATH": path}, progress=progress
+    )
+    cache.programs(small_module(folder / "small"), ["first"])
+"""
+
+
+def test_a_killed_build_takes_its_compiler_along(tmp_path: Path) -> None:
+    compiling = tmp_path / "compiling"
+    os.mkfifo(compiling)
+    script(
+        tmp_path / "bin/go",
+        f"""case $1 in
+            version) echo "go version go1.26.8 linux/amd64";;
+            list) echo fmt;;
+            build) echo $$ > {compiling}; exec sleep 600;;
+        esac""",
+    )
+    path = f"{tmp_path / 'bin'}:{SYSTEM_PATH}"
+    build = subprocess.Popen([sys.executable, "-c", BUILD, str(tmp_path), path], stderr=subprocess.DEVNULL)
+    try:
+        compiler = os.pidfd_open(int(compiling.read_text()))
+    finally:
+        build.kill()
+        build.wait()
+    assert select.select([compiler], [], [], 10.0)[0], "the compiler goes on"
+    os.close(compiler)
+
+
+@pytest.mark.cluster
+def test_what_a_killed_build_left_behind_goes_with_the_next_one(tmp_path: Path) -> None:
+    module = small_module(tmp_path / "small")
+    built = program_cache(tmp_path, RecordedProgress()).programs(module, ["first"])
+    abandoned = built["first"].parent / ".new-abandoned"
+    abandoned.mkdir()
+    (abandoned / "second").write_text("half of it")
+
+    program_cache(tmp_path, RecordedProgress()).programs(module, ["second"])
+
+    assert not abandoned.exists()
 
 
 # What a person sees

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from cdmo_harness.build_progress import BuildProgress
 from cdmo_harness.errors import BuildFailed
 from cdmo_harness.file_lock import file_lock
 from cdmo_harness.go_toolchain import GoToolchain, Toolchains
+from cdmo_harness.processes import ending_with_us
 
 # Without cgo the programs are static and need no C compiler; without paths of this machine and of its
 # version control the same inputs give the same bytes everywhere. Debugger's tables, which the linker drops anyway
@@ -27,6 +29,8 @@ _LINKER_FLAGS = ("-s", "-w")
 
 # `go build -v` prints the import path of each package that it compiles, and nothing else on the line.
 _PACKAGE_LINE = re.compile(r"[A-Za-z0-9][\w.\-~/]*")
+
+_UNFINISHED = ".new-"  # folders of programs that are being built
 
 # Lines of the compiler's output that an error message repeats.
 _SHOWN_LINES = 12
@@ -123,7 +127,9 @@ class ProgramCache:
         self._progress.step(f"{title}: fetching sources")
         expected = len(compiler.run(["list", "-deps", *packages]))
         self._progress.compiling(f"{title}: compiling", expected)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as fresh:
+        for abandoned in folder.glob(f"{_UNFINISHED}*"):  # of a build that was killed: ours is the only one now
+            shutil.rmtree(abandoned)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_UNFINISHED) as fresh:
             # go build names a program after its package's last element; a folder takes several at once.
             output = Path(fresh) / names[0] if len(names) == 1 else Path(fresh)
             compiler.run(["build", "-v", *module.build_arguments(), "-o", str(output), *packages])
@@ -182,7 +188,7 @@ class _Compiler:
     def _start(self, arguments: list[str], output: int) -> subprocess.Popen[str]:
         try:
             return subprocess.Popen(
-                [self._toolchain.program, *arguments],
+                ending_with_us([str(self._toolchain.program), *arguments]),
                 cwd=self._module.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -112,6 +112,15 @@ def end_recorded(path: Path) -> bool:
     return killed
 
 
+def ending_with_us(command: Sequence[str], *, parent: int | None = None) -> list[str]:
+    """The command, to be killed by the kernel when the thread that starts it ends, in whatever way.
+
+    `parent`: this process' id as the child sees it (0: it does not), when that is another one than here.
+    """
+    seen = os.getpid() if parent is None else parent
+    return [sys.executable, "-I", "-S", "-c", _BIRTH, str(seen), *command]
+
+
 class ManagedProcess:
     """One running child process.
 
@@ -151,8 +160,7 @@ class ManagedProcess:
     def _start(
         self, command: list[str], folder: Path, environment: Mapping[str, str], pid_namespace: Path | None
     ) -> subprocess.Popen[bytes]:
-        parent = os.getpid() if pid_namespace is None else 0
-        birth = [sys.executable, "-I", "-S", "-c", _BIRTH, str(parent), *command]
+        birth = ending_with_us(command, parent=os.getpid() if pid_namespace is None else 0)
         try:
             with self.log_path.open("ab") as log, children_in(pid_namespace):
                 return subprocess.Popen(
