@@ -141,15 +141,6 @@ def test_a_missing_kubeconfig_is_named(
     assert "--kubeconfig" in hint
 
 
-@pytest.mark.parametrize("verb", ["controller", "agent"])
-def test_a_process_that_cannot_reach_the_api_server_at_its_start_says_so_and_ends(
-    verb: str, unreachable: Path, host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    where = ["--node", "gpu-1", "--root", host] if verb == "agent" else []
-    assert call(monkeypatch, verb, "--kubeconfig", unreachable, *where) == 1
-    assert "is the API server up" in one_error_and_hint(capsys)[1]
-
-
 def test_an_agent_under_a_root_that_is_none_says_so_before_it_asks_for_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

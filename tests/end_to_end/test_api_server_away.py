@@ -1,15 +1,20 @@
-"""The API server is not there: a process that starts says so and ends, one that runs waits and goes on."""
+"""The API server is not there: a process says so, waits for it, and goes on."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from cdmo_harness.control_plane import free_port
 from cdmo_harness.local_cluster import CDMO, base_environment
 
-from tests.end_to_end.bed import Bed
+from cdmo.model.names import NAMESPACE
+from tests.end_to_end.bed import SOON, Bed
 
 KUBECONFIG = """
 apiVersion: v1
@@ -19,6 +24,9 @@ users: [{{name: nobody, user: {{token: none}}}}]
 contexts: [{{name: here, context: {{cluster: here, user: nobody}}}}]
 current-context: here
 """
+
+
+WAITS = "the API server does not answer"
 
 
 def arguments_of(verb: str, host: Path) -> tuple[str, ...]:
@@ -47,26 +55,48 @@ async def ended(*arguments: str) -> tuple[int, list[str]]:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Path:
-    """A host root with the little that an agent reads before it connects."""
-    boot_id = tmp_path / "host/proc/sys/kernel/random/boot_id"
-    boot_id.parent.mkdir(parents=True)
-    boot_id.write_text("8f0d6f8e-52a1-4f0f-9d4c-3a1f6f0f8a11\n")
-    return tmp_path / "host"
+def host() -> Iterator[Path]:
+    """A host root with the little that an agent reads before it connects, at a path that is short enough for the
+    kubelet's socket."""
+    with tempfile.TemporaryDirectory(prefix="cdmo-") as folder:
+        boot_id = Path(folder, "proc/sys/kernel/random/boot_id")
+        boot_id.parent.mkdir(parents=True)
+        boot_id.write_text("8f0d6f8e-52a1-4f0f-9d4c-3a1f6f0f8a11\n")
+        yield Path(folder)
 
 
 @pytest.mark.simulated_kubelet(reason="it needs no node")
 @pytest.mark.parametrize("verb", ["agent", "controller"])
-async def test_a_process_that_finds_no_api_server_ends_with_an_error_and_a_hint(
+async def test_a_process_that_finds_no_api_server_says_so_once_and_waits(
     verb: str, host: Path, tmp_path: Path
 ) -> None:
     server = f"https://127.0.0.1:{free_port()}"
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(KUBECONFIG.format(server=server))
-    status, lines = await ended(*arguments_of(verb, host), f"--kubeconfig={kubeconfig}")
-    assert status == 1
-    assert [line.split(":")[0] for line in lines] == ["error", "hint"], lines
-    assert server in lines[0]
+    process = await asyncio.create_subprocess_exec(
+        str(CDMO),
+        *arguments_of(verb, host),
+        f"--kubeconfig={kubeconfig}",
+        env=base_environment(),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        said = []
+        async with asyncio.timeout(15):
+            while not said or "watch.broken" not in said[-1]:  # it has gone on to its work, which waits
+                said.append((await process.stderr.readline()).decode())
+                assert said[-1], f"it ended: {said}"
+        (told,) = [json.loads(line) for line in said if WAITS in line]
+        assert server in told["error"]
+        assert "is the API server up" in told["hint"]
+        process.terminate()
+        async with asyncio.timeout(5):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.simulated_kubelet(reason="it needs no node")
@@ -89,6 +119,25 @@ async def test_an_agent_that_does_not_find_the_host_ends_with_an_error_and_a_hin
 
 @pytest.mark.cluster
 @pytest.mark.timeout(120)
+@pytest.mark.simulated_kubelet(reason="it is about the API server alone")
+@pytest.mark.parametrize("verb", ["agent", "controller"])
+async def test_a_process_whose_token_is_refused_ends_with_an_error_and_a_hint(
+    verb: str, bed: Bed, host: Path, tmp_path: Path
+) -> None:
+    """No waiting would help."""
+    right = bed.cluster.control_plane.service_account_kubeconfig(NAMESPACE, "cdmo-agent", node="gpu-1")
+    content = yaml.safe_load(right.read_text())
+    content["users"][0]["user"] = {"token": "none"}
+    wrong = tmp_path / "kubeconfig"
+    wrong.write_text(yaml.safe_dump(content))
+    status, lines = await ended(*arguments_of(verb, host), f"--kubeconfig={wrong}")
+    assert status == 1
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"], lines
+    assert "Unauthorized" in lines[0]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
 async def test_when_the_api_server_restarts_everything_goes_on_where_it_was(bed: Bed) -> None:
     busy = await bed.running(await bed.submit("busy", "3g.40gb", node="gpu-1"))
     held = bed.slice_of(busy)
@@ -97,3 +146,21 @@ async def test_when_the_api_server_restarts_everything_goes_on_where_it_was(bed:
     await bed.running(await bed.submit("after", "4g.40gb", node="gpu-1"), limit=45.0)
     assert [each.name for each in processes if not each.running] == []
     assert bed.slice_of(busy) == held
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+async def test_an_agent_that_was_started_while_the_api_server_was_away_works_when_it_is_back(bed: Bed) -> None:
+    """Had it ended, its kubelet would have put off its next start, longer each time."""
+    plane = bed.cluster.control_plane
+    kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "cdmo-agent", node="gpu-1")
+    bed.cluster.stop_agent("gpu-1", grace=5.0)
+    await asyncio.to_thread(plane.stop_api_server, grace=0)
+    try:
+        bed.cluster.start_agent("gpu-1", kubeconfig=kubeconfig)
+        agent = bed.cluster.agents["gpu-1"]
+        await bed.view.wait("the agent waits", lambda: WAITS in agent.tail(50), limit=SOON)
+    finally:
+        await asyncio.to_thread(plane.start_api_server)
+    await bed.running(await bed.submit("after", "4g.40gb", node="gpu-1"), limit=45.0)
+    assert agent.running

@@ -106,7 +106,7 @@ async def run_agent(
         paths = settings.paths
         paths.boot_id()  # a wrong --root is told at once
         connection = await stack.enter_async_context(connect(settings.connect, environment))
-        await connection.check()
+        await connection.begin()
         kubelet = await stack.enter_async_context(KubeletPodResources(paths.pod_resources_socket, clock=clock))
         plugin = await stack.enter_async_context(
             NvidiaDevicePlugin(

@@ -53,7 +53,7 @@ class ControllerSettings:
 async def run_controller(settings: ControllerSettings, environment: Mapping[str, str], clock: Clock) -> None:
     """Run until signalled. Raises CdmoError when it cannot even begin."""
     async with connect(settings.connect, environment) as connection:
-        await connection.check()
+        await connection.begin()
         controller = _Controller(settings, KubeClient(connection, clock, random.random), clock)
         await controller.run()
 

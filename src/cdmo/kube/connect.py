@@ -20,17 +20,20 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import httpx2
+import structlog
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, SERVICE_ACCOUNT, KubeConfig, SingleConfig
 from lightkube.config.models import User
 
-from cdmo.errors import BadInput, BadSettings
+from cdmo.errors import BadInput, BadSettings, ClusterError
 from cdmo.kube.answers import read_whole
 from cdmo.kube.errors import translate
 from cdmo.kube.resources import Ask, Kind
 from cdmo.kube.yaml_values import yaml_documents
 from cdmo.runtime.hostpaths import read_text
 from cdmo.version import __version__
+
+log = structlog.get_logger(__name__)
 
 _PLAIN = httpx2.Timeout(connect=5.0, read=30.0, write=30.0, pool=5.0)  # seconds
 _CHECK_S = 20.0
@@ -150,6 +153,16 @@ class Connection:
         except Exception as error:
             raise translate(error, ask) from error
         return str(version.get("gitVersion", "")) if isinstance(version, dict) else ""
+
+    async def begin(self) -> None:
+        """As `check`, for a process that goes on asking: an API server that gives no answer yet is no failure but a
+        line in the log. Raises ClusterError where time alone will not help."""
+        try:
+            await self.check()
+        except ClusterError as error:
+            if not error.retryable:
+                raise
+            log.warning("the API server does not answer; it is waited for", error=str(error), hint=error.hint)
 
 
 def _limits_within(limit_s: float) -> httpx2.Timeout:
