@@ -5,4 +5,4 @@ from __future__ import annotations
 from pathlib import Path
 
 if not Path("/dev/nvidiactl").exists():
-    collect_ignore = ["test_discovery.py"]
+    collect_ignore_glob = ["test_*.py"]

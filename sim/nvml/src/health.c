@@ -17,6 +17,7 @@ enum {
     LOCATION_SRAM = 7,
     LOCATION_COUNT = 8,
     FIELD_RECOVERY_ACTION = 230, /* NVML_FI_DEV_GET_GPU_RECOVERY_ACTION */
+    FIELD_MAX = 308,             /* NVML_FI_MAX: from here on no field has the number */
     VALUE_UNSIGNED_INT = 1,
     WATTS = 100,
 };
@@ -111,7 +112,7 @@ static nvmlReturn_t field_values(State *state, nvmlDevice_t device, int count, n
         return answer;
     for (int index = 0; index < count; index++) {
         nvmlFieldValue_t *value = &values[index];
-        value->nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
+        value->nvmlReturn = value->fieldId < FIELD_MAX ? NVML_ERROR_NOT_SUPPORTED : NVML_ERROR_INVALID_ARGUMENT;
         if (value->fieldId == FIELD_RECOVERY_ACTION) {
             value->nvmlReturn = NVML_SUCCESS;
             value->valueType = VALUE_UNSIGNED_INT;

@@ -95,6 +95,7 @@ static nvmlReturn_t destroy(State *state, nvmlGpuInstance_t instance)
     return NVML_SUCCESS;
 }
 
+/* With MIG mode off there are none, which is no refusal (read from an H200, tests/nvml_reading.py). */
 static nvmlReturn_t list(State *state, nvmlDevice_t device, unsigned profile_id, nvmlGpuInstance_t *instances,
                          unsigned *count)
 {
@@ -103,7 +104,7 @@ static nvmlReturn_t list(State *state, nvmlDevice_t device, unsigned profile_id,
         return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t answer = find_gpu(state, device, &target);
     if (answer == NVML_SUCCESS)
-        answer = require_mig(target.gpu);
+        answer = has_mig(target.gpu);
     if (answer != NVML_SUCCESS)
         return answer;
     const Card *card = card_of(target.gpu);
@@ -122,7 +123,7 @@ static nvmlReturn_t by_id(State *state, nvmlDevice_t device, unsigned id, nvmlGp
     Target target;
     nvmlReturn_t answer = instance == NULL ? NVML_ERROR_INVALID_ARGUMENT : find_gpu(state, device, &target);
     if (answer == NVML_SUCCESS)
-        answer = require_mig(target.gpu);
+        answer = has_mig(target.gpu);
     if (answer != NVML_SUCCESS)
         return answer;
     if (id >= MAX_GPU_INSTANCES || !target.gpu->instances[id].used)

@@ -18,10 +18,10 @@ static nvmlReturn_t by_index(State *state, nvmlDevice_t device, unsigned index, 
     Target target;
     nvmlReturn_t answer = mig_device == NULL ? NVML_ERROR_INVALID_ARGUMENT : find_gpu(state, device, &target);
     if (answer == NVML_SUCCESS)
-        answer = require_mig(target.gpu);
+        answer = has_mig(target.gpu);
     if (answer != NVML_SUCCESS)
         return answer;
-    if (index >= card_of(target.gpu)->max_instances)
+    if (target.gpu->mig_current && index >= card_of(target.gpu)->max_instances)
         return NVML_ERROR_INVALID_ARGUMENT;
     for (unsigned id = 0; id < MAX_GPU_INSTANCES; id++)
         for (unsigned compute = 0; compute < MAX_COMPUTE_INSTANCES; compute++)

@@ -1,7 +1,7 @@
 /* MIG mode: at once from Hopper on, pending until a reset on Ampere. */
 #include "simulator.h"
 
-static nvmlReturn_t has_mig(const Gpu *gpu)
+nvmlReturn_t has_mig(const Gpu *gpu)
 {
     return card_of(gpu)->profile_count == 0 ? NVML_ERROR_NOT_SUPPORTED : NVML_SUCCESS;
 }

@@ -187,6 +187,7 @@ int free_instance_id(const Gpu *gpu, const Profile *profile);
 bool has_instances(const Gpu *gpu);
 
 /* mode.c */
+nvmlReturn_t has_mig(const Gpu *gpu);
 nvmlReturn_t require_mig(const Gpu *gpu);
 void settle_after_reset(Gpu *gpu);
 
