@@ -156,5 +156,5 @@ async def test_what_was_refused_for_one_change_is_tried_for_the_next(node: FakeN
     node.fails["witness"] = [Denied("no")]
     await witness.begin()
     assert await witness.heard() is Heard.UNASKED
-    node.info.labels[CHANGE_LABEL] = await witness.begin()  # type: ignore[index]  # a plain dict in the fake
+    await node.set_labels(node.name, {CHANGE_LABEL: await witness.begin()})
     assert await witness.heard() is Heard.YES

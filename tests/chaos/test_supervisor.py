@@ -54,7 +54,7 @@ async def test_what_a_process_said_before_it_ended_by_itself_is_kept(tmp_path: P
     async with kept(tmp_path, code) as (supervisor, starts):
         assert await until(lambda: bool(starts), limit=LIMIT)
         assert supervisor.roles["one"].ends.keys() == {1}
-        assert supervisor.roles["one"].reasons.keys() == {"error: no host"}
+        assert supervisor.roles["one"].last_words.keys() == {"error: no host"}
 
 
 async def test_a_process_that_was_killed_stays_down_until_it_is_brought_back(tmp_path: Path) -> None:

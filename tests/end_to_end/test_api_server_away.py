@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def arguments_of(verb: str, host: Path) -> tuple[str, ...]:
     return (verb, "--node=gpu-1", f"--root={host}") if verb == "agent" else (verb,)
 
 
-async def ended(*arguments: str) -> tuple[int, list[str]]:
-    """The exit status of `cdmo` with these arguments and the lines it wrote on stderr that are no log lines."""
+@asynccontextmanager
+async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`cdmo` with these arguments; it does not outlive the block."""
     process = await asyncio.create_subprocess_exec(
         str(CDMO),
         *arguments,
@@ -44,12 +46,17 @@ async def ended(*arguments: str) -> tuple[int, list[str]]:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(15):
-            _, said = await process.communicate()
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def ended(*arguments: str) -> tuple[int, list[str]]:
+    """The exit status of `cdmo` with these arguments and the lines it wrote on stderr that are no log lines."""
+    async with started(*arguments) as process, asyncio.timeout(15):
+        _, said = await process.communicate()
     assert process.returncode is not None
     return process.returncode, [line for line in said.decode().splitlines() if not line.startswith("{")]
 
@@ -73,14 +80,7 @@ async def test_a_process_that_finds_no_api_server_says_so_once_and_waits(
     server = f"https://127.0.0.1:{free_port()}"
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(KUBECONFIG.format(server=server))
-    process = await asyncio.create_subprocess_exec(
-        str(CDMO),
-        *arguments_of(verb, host),
-        f"--kubeconfig={kubeconfig}",
-        env=base_environment(),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
+    async with started(*arguments_of(verb, host), f"--kubeconfig={kubeconfig}") as process:
         assert process.stderr is not None
         said = []
         async with asyncio.timeout(15):
@@ -93,10 +93,6 @@ async def test_a_process_that_finds_no_api_server_says_so_once_and_waits(
         process.terminate()
         async with asyncio.timeout(5):
             assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 @pytest.mark.simulated_kubelet(reason="it needs no node")

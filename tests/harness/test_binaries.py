@@ -316,7 +316,7 @@ def test_a_build_failure_repeats_the_compilers_words_and_leaves_nothing(tmp_path
 
 
 BUILD = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from cdmo_harness.build_progress import show_progress
 from cdmo_harness.go_build import ProgramCache

@@ -26,7 +26,7 @@ def whole() -> Iterator[Any]:
     try:
         gpus = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
         found = next((each for each in gpus if pynvml.nvmlDeviceGetMigMode(each)[0] == 0), None)
-        if found is None:
+        if found is None:  # the answers are those without MIG mode, and no test may switch that of a real card
             pytest.skip("no GPU has its MIG mode off")
         yield found
     finally:

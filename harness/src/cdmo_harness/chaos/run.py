@@ -194,7 +194,7 @@ async def _summary(
                 round(role.last_bytes / 1e6, 1),
                 round(role.most_bytes / 1e6, 1),
                 {str(status): count for status, count in sorted(role.ends.items())},
-                dict(role.reasons),
+                dict(role.last_words),
             )
             for role in stage.supervisor.roles.values()
         ),

@@ -33,7 +33,7 @@ class Role:
     wanted: bool = True  # False while a fault keeps it down
     started_at: float = 0.0
     ends: Counter[int] = field(default_factory=Counter)  # exit status -> times it ended by itself
-    reasons: Counter[str] = field(default_factory=Counter)  # what it said at last -> times
+    last_words: Counter[str] = field(default_factory=Counter)  # what it said when it did -> times
     crashes: int = 0  # in a row
     first_bytes: int = 0  # resident memory when it first had settled
     last_bytes: int = 0
@@ -106,7 +106,7 @@ class Supervisor:
         role.ends[status] += 1
         lived = time.monotonic() - role.started_at
         role.crashes = 0 if lived > _SETTLED_SECONDS else role.crashes + 1
-        role.reasons[_last_words(process.tail(_LAST_LINES))] += 1
+        role.last_words[_last_words(process.tail(_LAST_LINES))] += 1
         await asyncio.sleep(_BACK_OFF[min(role.crashes, len(_BACK_OFF) - 1)])
         async with role.lock:
             if role.process is process:
