@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cdmo.agent.disagreement import Disagreement
-from cdmo.errors import KubeletUnavailable
 from tests.agent.nodes import BUS, THREE, THREE_HIGH, THREE_LOW, Rig
 
 LASTING = 5.0
@@ -19,11 +18,11 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.rig = Rig(folder, THREE_LOW)
-        self.disagreement = Disagreement(self.rig.node, self.rig.clock, LASTING)
+        self.disagreement = Disagreement(self.rig.clock, LASTING)
 
     async def look(self, after: float = 0.0) -> frozenset[str]:
         self.rig.clock.jump(after)
-        return await self.disagreement.to_reload_for(await self.rig.observer.look())
+        return self.disagreement.to_reload_for(await self.rig.observer.look(), self.rig.node.listed)
 
 
 @pytest.fixture
@@ -87,10 +86,3 @@ async def test_once_they_agreed_the_same_difference_counts_again(bench: Bench) -
     bench.rig.node.listed = {THREE: frozenset({"MIG-gone"})}
     await bench.look()
     assert await bench.look(after=5.0)
-
-
-async def test_a_kubelet_that_does_not_answer_says_nothing(bench: Bench) -> None:
-    bench.rig.gpus.create(BUS, THREE_HIGH)
-    bench.rig.node.fails["allocatable"] = [KubeletUnavailable("no socket")]
-    assert not await bench.look()
-    assert not bench.disagreement.seen

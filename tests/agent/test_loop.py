@@ -216,19 +216,26 @@ async def test_counts_the_kubelet_set_back_are_written_again_once_it_lists_the_d
     assert bench.node.calls.count("set_mig_capacity") == written
 
 
-async def test_a_kubelet_that_falls_silent_in_the_middle_of_a_round_ends_no_loop(bench: AgentBench) -> None:
+async def test_a_round_asks_the_kubelet_for_its_devices_once(bench: AgentBench) -> None:
+    await bench.round()
+    asked = bench.node.calls.count("allocatable")
+    await bench.round()
+    assert bench.node.calls.count("allocatable") == asked + 1
+
+
+async def test_an_api_server_that_falls_silent_in_the_middle_of_a_round_ends_no_loop(bench: AgentBench) -> None:
     asked = 0
 
-    def silent_at_the_third_question(call: str) -> None:
+    def silent_at_first(call: str) -> None:
         nonlocal asked
-        asked += call == "allocatable"
-        if call == "allocatable" and asked == 3:  # when the counts are to be written
+        asked += call == "set_mig_capacity"
+        if call == "set_mig_capacity" and asked == 1:
             bench.loop.wake()
-            raise KubeletUnavailable("no socket")
+            raise ClusterUnavailable("no answer")
 
-    bench.node.on_call = silent_at_the_third_question
+    bench.node.on_call = silent_at_first
     await bench.run_until_reported()
-    assert asked > 3
+    assert asked == 2
     assert bench.condition().status == "True"
 
 

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cdmo.agent.change import NodeChange
 from cdmo.agent.observe import Observation
 from cdmo.agent.offer import offer_of
 from cdmo.api.convert import Withheld
-from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo, PodInfo, labelled
 
 
 class CapacityKeeper:
     """Writes the counts again when they differ, but never ahead of the kubelet."""
 
-    def __init__(self, pods: PodResources, change: NodeChange) -> None:
-        self._pods = pods
+    def __init__(self, change: NodeChange) -> None:
         self._change = change
         self.lowered = False  # the Node shows less than there is, by our hand
 
     async def keep(
-        self, node: NodeInfo, observation: Observation, withheld: Withheld, bound: Iterable[PodInfo]
+        self,
+        node: NodeInfo,
+        observation: Observation,
+        listed: Mapping[str, frozenset[str]],
+        withheld: Withheld,
+        bound: Iterable[PodInfo],
     ) -> None:
-        """Have the Node show its offer. On a node without the label only what was lowered here is put right.
+        """Have the Node show its offer, if the kubelet lists (`listed`: its devices by resource) what was observed.
 
-        Raises ClusterError and KubeletError.
+        On a node without the label only what was lowered here is put right. Raises ClusterError.
         """
         if not labelled(node):
             if not self.lowered:
@@ -33,7 +36,7 @@ class CapacityKeeper:
             withheld = {}
         offer = offer_of(observation, withheld, bound)
         if not offer.shown_by(node):
-            if observation.disagreement(await self._pods.allocatable()):
+            if observation.disagreement(listed):
                 return
             await self._change.publish(offer)
         self.lowered = labelled(node) and offer.lowered

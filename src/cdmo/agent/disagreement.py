@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cdmo.agent.observe import Observation
-from cdmo.errors import KubeletError
-from cdmo.kubelet.port import PodResources
 from cdmo.model.names import is_mig_resource
 from cdmo.runtime.clock import Clock
 
@@ -18,8 +18,7 @@ class Disagreement:
     nothing either.
     """
 
-    def __init__(self, pods: PodResources, clock: Clock, lasting: float) -> None:
-        self._pods = pods
+    def __init__(self, clock: Clock, lasting: float) -> None:
         self._clock = clock
         self._lasting = lasting
         self._current = _NOTHING
@@ -31,12 +30,9 @@ class Disagreement:
         """Whether the last look showed a difference, however short."""
         return bool(self._current)
 
-    async def to_reload_for(self, observation: Observation) -> frozenset[str]:
-        """The devices for which the plugin is to enumerate again; none while they agree or nobody can tell."""
-        try:
-            listed = await self._pods.allocatable()
-        except KubeletError:
-            return _NOTHING
+    def to_reload_for(self, observation: Observation, listed: Mapping[str, frozenset[str]]) -> frozenset[str]:
+        """The devices for which the plugin is to enumerate again; none while they agree. `listed`: those that the
+        kubelet has, by resource."""
         # A GPU that does not answer would end a plugin that enumerates.
         difference = _NOTHING if observation.hold else observation.disagreement(listed)
         nothing_known = not any(map(is_mig_resource, listed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -36,6 +36,7 @@ from cdmo.model.names import FENCE_CHANGING, FENCE_LABEL
 from cdmo.model.reasons import EventReason, ReadyReason
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.pulse import Pulse
+from cdmo.runtime.together import together
 
 TELL_SECONDS = 0.5  # after which a change is told although it has not come to the hardware
 
@@ -84,7 +85,7 @@ class AgentLoop:
         self._pods = pods
         self._change = change
         self._watch = watch
-        self._capacity = CapacityKeeper(pods, change)
+        self._capacity = CapacityKeeper(change)
         self._journal = journal
         self._lost_modes = lost_modes
         self._marker = marker
@@ -95,13 +96,14 @@ class AgentLoop:
         self._boot_id = boot_id
         self._clock = clock
         self._settings = settings
-        self._disagreement = Disagreement(pods, clock, settings.look_every)
+        self._disagreement = Disagreement(clock, settings.look_every)
         self._retry = Retry(clock, settings.retry_first, settings.retry_most)
         self._wake = asyncio.Event()
         self.ended = asyncio.Event()  # set when `run` is over
         self._stopping = False
         self.running = False
         self._sight: Sight | None = None
+        self._listed: Mapping[str, frozenset[str]] = {}  # by resource: the kubelet's devices at the last look
         self._interrupted: Entry | None = None
         self._changes = 0
         self._failure = Health()  # why the change that is still wanted did not come about; ready when none is
@@ -176,7 +178,8 @@ class AgentLoop:
                 self._failure = Health()
             elif health.reason in _UNHINDERED and not self._failure.ready:
                 health = self._failure
-            await self._capacity.keep(node, observation, wanted.withheld(observation), self._pods_here())
+            withheld = wanted.withheld(observation)
+            await self._capacity.keep(node, observation, self._listed, withheld, self._pods_here())
         elif self._interrupted is None and carries_fence(node) and await self._change.fenced():
             # Nothing was under way behind it, and nobody can say when driver and kubelet answer again.
             await self._change.lower_leftover_fence()
@@ -204,8 +207,8 @@ class AgentLoop:
         limit = self._settings.look_limit
         try:
             async with asyncio.timeout(limit):
-                observation = await self._observer.look()
-                await self._pods.allocatable()  # a kubelet that does not answer shows also while no pod holds a slice
+                # The kubelet is asked in any case: one that does not answer shows also while no pod holds a slice.
+                observation, self._listed = await together(self._observer.look(), self._pods.allocatable())
         except TimeoutError:
             message = f"the kubelet is so slow that one look at all pods took more than {limit:g} s"
             return None, Health(ReadyReason.KUBELET_UNAVAILABLE, message)
@@ -286,7 +289,7 @@ class AgentLoop:
             return "recovery"
         if not labelled(node):
             return None
-        difference = await self._disagreement.to_reload_for(observation)
+        difference = self._disagreement.to_reload_for(observation, self._listed)
         if difference:
             return "reload", difference
         return (mignode.metadata.generation, steps.steps) if steps.steps else None
