@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cdmo.errors import ClusterUnavailable, Conflict, Invalid, NotFound
@@ -31,6 +32,13 @@ async def fence(folder: Path) -> AsyncIterator[tuple[FakeApiServer, KubeFence]]:
     async with FakeApiServer() as server, connection_to(server.url, folder) as connection:
         server.store.apply("api/v1/nodes/n1", node_json("n1", taints=[OTHERS]))
         yield server, KubeFence(connection, HastyClock(), lambda: 0.5)
+
+
+def stored(server: FakeApiServer, **spec: Any) -> msgspec.Raw:
+    """The node as a watch tells of it, after it was written so."""
+    server.store.apply("api/v1/nodes/n1", node_json("n1", **spec))
+    (node,) = server.store.objects.values()
+    return msgspec.Raw(json.dumps(node).encode())
 
 
 def taints(server: FakeApiServer) -> Any:
@@ -187,6 +195,42 @@ async def test_an_answer_of_long_ago_is_not_tried(tmp_path: Path) -> None:
             await api.set_labels("n1", {"a": str(number)})
             await clock.sleep(60.0)
         assert (len(server.asked("get")), len(server.asked("patch"))) == (2, 2)
+
+
+async def test_a_write_is_made_from_what_a_watch_says_however_long_ago(tmp_path: Path) -> None:
+    async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
+        clock = HastyClock()
+        api = KubeFence(connection, clock, lambda: 0.5)
+        assert api.watched(stored(server, taints=[OTHERS])).name == "n1"
+        await clock.sleep(600.0)
+        await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
+        assert taints(server) == [OTHERS, {"key": REPARTITIONING_TAINT, "effect": "NoSchedule"}]
+        assert (len(server.asked("get")), len(server.asked("patch"))) == (0, 1)
+
+
+async def test_a_watch_that_is_behind_the_last_answer_changes_nothing(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        before = stored(server, taints=[OTHERS])
+        await api.set_labels("n1", {"a": "1"})
+        api.watched(before)
+        await api.set_labels("n1", {"a": "2"})
+        assert (len(server.asked("get")), len(server.asked("patch"))) == (1, 2)
+
+
+async def test_what_a_watch_says_of_another_node_is_not_written_onto_this_one(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (_, api):
+        other = node_json("other")
+        other["metadata"]["resourceVersion"] = "900"
+        api.watched(msgspec.Raw(json.dumps(other).encode()))
+        await api.set_labels("n1", {"a": "1"})
+        assert (await api.node("n1")).labels["a"] == "1"
+
+
+async def test_a_watched_node_that_cannot_be_written_is_still_seen(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        assert api.watched(stored(server, taints=[{**OTHERS, "seconds": 3}])).taints[0].key == "team"
+        with pytest.raises(Invalid, match="taints"):
+            await api.set_labels("n1", {"a": "1"})
 
 
 async def test_a_label_that_is_as_it_should_be_is_not_written(tmp_path: Path) -> None:

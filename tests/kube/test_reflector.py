@@ -127,7 +127,7 @@ async def test_each_mirror_handed_out_tells_its_reader_what_changed_since_it_las
         assert other.changed() == {"ml/a", "ml/b"}
 
 
-async def test_selectors_and_namespace_reach_the_server(tmp_path: Path) -> None:
+async def test_selector_and_namespace_reach_the_server(tmp_path: Path) -> None:
     async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
         reflector = Reflector(
             connection,
@@ -137,7 +137,6 @@ async def test_selectors_and_namespace_reach_the_server(tmp_path: Path) -> None:
             clock=HastyClock(),
             random=lambda: 0.5,
             namespace="ml",
-            label_selector="app=a",
             field_selector="spec.nodeName=n1",
         )
         task = asyncio.create_task(reflector.run())
@@ -146,5 +145,4 @@ async def test_selectors_and_namespace_reach_the_server(tmp_path: Path) -> None:
         await asyncio.gather(task, return_exceptions=True)
     asked = server.asked("list")[0]
     assert asked.path == "/api/v1/namespaces/ml/pods"
-    assert asked.query["labelSelector"] == "app=a"
     assert asked.query["fieldSelector"] == "spec.nodeName=n1"

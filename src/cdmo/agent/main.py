@@ -138,9 +138,8 @@ class _Agent:
         self._client = client
         self._clock = clock
         name = settings.node
-        here = f"metadata.name={name}"
-        self._nodes = client.nodes(self._changed, field_selector=here)
-        self._mignodes = client.mig_node_mirror(self._changed, field_selector=here)
+        self._nodes, self._fence_api = client.own_node(name, self._changed)
+        self._mignodes = client.mig_node_mirror(self._changed, field_selector=f"metadata.name={name}")
         self._pods = client.pods(self._changed, field_selector=f"spec.nodeName={name}")
         self._recorder = client.recorder("cdmo-agent", name)
         self._metrics = AgentMetrics()
@@ -242,7 +241,7 @@ class _Agent:
         )
 
     def _new_loop(self, kubelet: KubeletPodResources, plugin: NvidiaDevicePlugin) -> AgentLoop:
-        settings, client, clock = self._settings, self._client, self._clock
+        settings, fence_api, clock = self._settings, self._fence_api, self._clock
         name, paths = settings.node, settings.paths
         nodes, mignodes, pods = self._nodes, self._mignodes, self._pods
         search = DriverSearch(paths, settings.driver_root)
@@ -252,7 +251,6 @@ class _Agent:
         observer = Observer(gpus, kubelet, self.worker, lambda: tuple(pods.items.values()))
         capability_nodes = CapabilityNodes(paths, lambda: search().dev_roots, settings.device_node_kind)
         journal = Journal(journal_path(paths))
-        fence_api = client.fence()  # one for both: each write is made from the answer before
         change = NodeChange(
             name,
             fence=Fence(fence_api, name, clock, settings.fence, self._witness(name)),

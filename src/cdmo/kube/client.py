@@ -39,6 +39,11 @@ class KubeClient:
         """What a change to a node needs."""
         return KubeFence(self._connection, self._clock, self._random)
 
+    def own_node(self, name: str, on_change: OnChange[NodeInfo]) -> tuple[Reflector[NodeInfo], FenceApi]:
+        """A mirror of one node, and what a change to it needs: each write is made from the latest that was heard."""
+        fence = KubeFence(self._connection, self._clock, self._random)
+        return self._mirror(NODE, fence.watched, on_change, field_selector=f"metadata.name={name}"), fence
+
     def witness(self, namespace: str, scheduler: str) -> WitnessApi:
         """Asks this scheduler whether it has heard of changes, by pods in CDMO's own namespace."""
         return KubeWitness(self._connection, namespace, scheduler)
@@ -64,7 +69,6 @@ class KubeClient:
         kind: Kind,
         convert: Callable[[msgspec.Raw], T],
         on_change: OnChange[T],
-        label_selector: str = "",
         field_selector: str = "",
     ) -> Reflector[T]:
         return Reflector(
@@ -74,7 +78,6 @@ class KubeClient:
             on_change,
             clock=self._clock,
             random=self._random,
-            label_selector=label_selector,
             field_selector=field_selector,
         )
 
@@ -98,11 +101,9 @@ class KubeClient:
         """A mirror of the pods of all namespaces (`spec.nodeName=…` selects one node's)."""
         return self._mirror(POD, pod_info, on_change, field_selector=field_selector)
 
-    def nodes(
-        self, on_change: OnChange[NodeInfo], *, label_selector: str = "", field_selector: str = ""
-    ) -> Reflector[NodeInfo]:
-        """A mirror of the nodes (`metadata.name=…` selects one)."""
-        return self._mirror(NODE, node_info, on_change, label_selector=label_selector, field_selector=field_selector)
+    def nodes(self, on_change: OnChange[NodeInfo]) -> Reflector[NodeInfo]:
+        """A mirror of the nodes."""
+        return self._mirror(NODE, node_info, on_change)
 
     def mig_node_mirror(self, on_change: OnChange[MigNode], *, field_selector: str = "") -> Reflector[MigNode]:
         """A mirror of the MigNodes (`metadata.name=…` selects one)."""

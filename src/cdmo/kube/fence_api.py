@@ -28,7 +28,7 @@ from cdmo.runtime.clock import Clock
 log = structlog.get_logger(__name__)
 
 _TRIES = 8  # of one write: others (kubelet, node lifecycle controller) write the same object
-# Seconds for which what was last seen of a Node is worth a try: its kubelet writes it every 10.
+# Seconds for which an answer is worth a try where nothing is heard of the Node in between: many write it.
 _FRESH_SECONDS = 5.0
 _PAGE = "500"
 _LIST_TRIES = 3
@@ -88,7 +88,8 @@ class KubeFence:
     """All that a change to a node needs of the API server (see `cdmo.kube.port.FenceApi`).
 
     A change writes its Node several times in a row. Each write names the version it was made from, so it may be made
-    from the last answer: the API server refuses it if that is no longer how the Node is, and only then is it read.
+    from the last answer, or from what a watch says: the API server refuses it if that is no longer how the Node is,
+    and only then is it read.
     """
 
     def __init__(self, connection: Connection, clock: Clock, random: Callable[[], float]) -> None:
@@ -96,6 +97,16 @@ class KubeFence:
         self._clock = clock
         self._random = random
         self._known: _Known | None = None
+        self._watches = False
+
+    def watched(self, raw: msgspec.Raw) -> NodeInfo:
+        """The Node that a watch has told of: the next write is made from it. For a watch of one Node, which tells of
+        whatever changes it. Raises msgspec.ValidationError or ValueError."""
+        info = node_info(raw)
+        with suppress(msgspec.ValidationError):  # a Node that cannot be written is told when it is to be written
+            self._keep(info.name, _decode_node(raw))
+            self._watches = True
+        return info
 
     async def node(self, name: str) -> NodeInfo:
         """The Node as the API server has it now (a quorum read)."""
@@ -175,14 +186,20 @@ class KubeFence:
 
     def _seen(self, name: str, body: bytes, ask: Ask) -> _GuardedNode:
         node = _guarded(body, ask)
-        self._known = _Known(node, name, self._clock.monotonic())
+        self._keep(name, node)
         return node
+
+    def _keep(self, name: str, node: _GuardedNode) -> None:
+        """Watch and answers overtake one another: the latest counts."""
+        known = self._known
+        if known is None or known.name != name or not _precedes(node, known.node):
+            self._known = _Known(node, name, self._clock.monotonic())
 
     def _fresh(self, name: str) -> _GuardedNode | None:
         known = self._known
-        if known is None or known.name != name or self._clock.monotonic() - known.at > _FRESH_SECONDS:
+        if known is None or known.name != name:
             return None
-        return known.node
+        return known.node if self._watches or self._clock.monotonic() - known.at <= _FRESH_SECONDS else None
 
     async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
         """Merge labels into the Node's; None removes one. Returns a version of the Node that has them so."""
@@ -314,9 +331,18 @@ def _guarded(body: bytes, ask: Ask) -> _GuardedNode:
         raise translate(error, ask) from error
 
 
+def _precedes(one: _GuardedNode, other: _GuardedNode) -> bool:
+    versions = one.metadata.resource_version, other.metadata.resource_version
+    return all(map(_is_number, versions)) and int(versions[0]) < int(versions[1])
+
+
+def _is_number(version: str) -> bool:
+    return version.isascii() and version.isdecimal() and len(version) <= LONGEST_VERSION
+
+
 def _number(version: str) -> int:
     """A resource version as the number that it is: two of one resource can be compared (KEP-5504)."""
-    if not (version.isascii() and version.isdecimal() and len(version) <= LONGEST_VERSION):
+    if not _is_number(version):
         raise Invalid(
             f"the resource version {version[:40]!r} of a Node is no number",
             hint="CDMO needs a Kubernetes API server whose resource versions can be compared",

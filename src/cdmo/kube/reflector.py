@@ -70,7 +70,6 @@ class Reflector(Generic[T]):
         clock: Clock,
         random: Callable[[], float],  # uniform in 0..1
         namespace: str = "",
-        label_selector: str = "",
         field_selector: str = "",
         settings: WatchSettings = WatchSettings(),
     ) -> None:
@@ -82,8 +81,7 @@ class Reflector(Generic[T]):
         self._clock = clock
         self._random = random
         self._settings = settings
-        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
-        self._selectors = {name: value for name, value in selectors.items() if value}
+        self._selectors = {"fieldSelector": field_selector} if field_selector else {}
         self._items: dict[str, T] = {}
         self._changes: list[set[str]] = []  # of each mirror, what its reader has not been told
         self._version = ""  # of the last list, event or bookmark; empty: list first
