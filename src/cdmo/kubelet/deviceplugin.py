@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,12 @@ QUIET_SECONDS = 0.2
 # has no sockets either, and would else be waited for in vain at the first cut of a fresh node.
 YOUNG_SECONDS = 3.0
 START_SECONDS = 1.5  # for which a young plugin without sockets is waited for
-_FIRST_POLL_SECONDS = 0.005  # of the kubelet, growing: it answers 100 calls a second
+# Pauses between two looks grow: dense over the 100 ms or so that a reload takes, and rare when one takes long.
+_FIRST_POLL_SECONDS = 0.005  # of the kubelet, which answers 100 calls a second
+_POLL_GROWTH = 1.15
+_FIRST_LOOK_SECONDS = 0.002  # at the sockets, which costs next to nothing
+_LOOK_GROWTH = 1.05
 _LAST_POLL_SECONDS = 0.02
-_POLL_GROWTH = 1.15  # dense over the 100 ms or so that a reload takes, and rare when one takes long
 
 logger = structlog.get_logger(__name__)
 
@@ -243,12 +246,11 @@ class NvidiaDevicePlugin:
 
     async def _none_listed(self, served: set[str], limit: float) -> bool:
         """Whether the kubelet lists nothing of the old connections, within the seconds of one hold."""
-        pause = _FIRST_POLL_SECONDS
+        pauses = _growing(_FIRST_POLL_SECONDS, _POLL_GROWTH)
         try:
             async with asyncio.timeout(limit):
                 while served & (await self._pods.allocatable()).keys():
-                    await self._clock.sleep(pause)
-                    pause = min(pause * _POLL_GROWTH, _LAST_POLL_SECONDS)
+                    await self._clock.sleep(next(pauses))
         except (TimeoutError, KubeletUnavailable):
             return False
         return True
@@ -263,33 +265,32 @@ class NvidiaDevicePlugin:
         abandoned: Sockets,
         deadline: float,
     ) -> None:
-        """Wait for all to be as wanted. Where the plugin served nothing before, it may have been in its first start,
-        after which it takes up the signal: then what is right must stay so for a while."""
-        pause = _FIRST_POLL_SECONDS
+        """Wait for all to be as wanted: the sockets first, then what the kubelet lists.
+
+        Where the plugin served nothing before, it may have been in its first start, after which it takes up the
+        signal: then what is right must stay so for a while.
+        """
+        looks, polls = _growing(_FIRST_LOOK_SECONDS, _LOOK_GROWTH), _growing(_FIRST_POLL_SECONDS, _POLL_GROWTH)
         right_since, right = self._clock.monotonic(), None
         while True:
             now, sockets = self._clock.monotonic(), self._sockets.all()
-            differences = await self._differences(wanted, before, abandoned)
+            differences, pauses = _of_sockets(sockets, wanted, before, abandoned), looks
+            if not differences:
+                differences, pauses = await self._of_devices(wanted), polls
             if differences or sockets != right:
                 right_since, right = now, sockets
             if not differences and (before or now - right_since >= QUIET_SECONDS):
                 return
             if differences and now >= deadline:
                 raise self._stuck(plugin, differences)
-            await self._clock.sleep(pause)
-            pause = min(pause * _POLL_GROWTH, _LAST_POLL_SECONDS)
+            await self._clock.sleep(next(pauses))
 
-    async def _differences(self, wanted: _Wanted, before: Sockets, abandoned: Sockets) -> list[str]:
-        """What the kubelet and the sockets do not show yet, a phrase each."""
-        sockets = self._sockets.all()
-        if old := before.keys() - without(before, sockets).keys():
-            return [f"the old socket {min(old)} is still there"]
-        fresh = without(sockets, abandoned)
-        missing = [f"no socket {name}" for name in sorted(map(socket_of, wanted.devices)) if name not in fresh]
+    async def _of_devices(self, wanted: _Wanted) -> list[str]:
+        """What the kubelet does not list yet, or still lists, a phrase each."""
         try:
             listed = await self._pods.allocatable()
         except KubeletUnavailable as error:
-            return [*missing, str(error)]
+            return [str(error)]
         found = {name: ids for name, ids in listed.items() if is_mig_resource(name)}
         counts = [
             f"{name}: the kubelet lists {_ids(found.get(name))}, the GPUs have {_ids(wanted.devices.get(name))}"
@@ -299,7 +300,7 @@ class NvidiaDevicePlugin:
         whole = [
             f"the kubelet lists {each} as a whole, MIG is on" for each in sorted(whole_gpus(listed) & wanted.cut)
         ]
-        return [*missing, *counts, *whole]
+        return [*counts, *whole]
 
     def _stuck(self, plugin: HostProcess, differences: list[str]) -> PluginStuck:
         hint = "look at the device plugin's log; if it says `already connected`, restart the kubelet of this node"
@@ -307,6 +308,22 @@ class NvidiaDevicePlugin:
             hint = "the device plugin ended while it looked at the GPUs; look at its log"
         text = "; ".join(differences[:4]) + ("; …" if len(differences) > 4 else "")
         return PluginStuck(f"the device plugin did not come back within {self._limit:g} s: {text}", hint=hint)
+
+
+def _of_sockets(sockets: Sockets, wanted: _Wanted, before: Sockets, abandoned: Sockets) -> list[str]:
+    """Which sockets are still there or not there yet, a phrase each."""
+    if old := before.keys() - without(before, sockets).keys():
+        return [f"the old socket {min(old)} is still there"]
+    fresh = without(sockets, abandoned)
+    return [f"no socket {name}" for name in sorted(map(socket_of, wanted.devices)) if name not in fresh]
+
+
+def _growing(first: float, growth: float) -> Iterator[float]:
+    """Pauses, in seconds."""
+    pause = first
+    while True:
+        yield pause
+        pause = min(pause * growth, _LAST_POLL_SECONDS)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, gaps: asyncio.Queue[frozenset[str]], names: frozenset[str]) -> None:

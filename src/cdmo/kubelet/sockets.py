@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cdmo.model.names import RESOURCE_PREFIX
 
+_BEFORE, _AFTER = "nvidia-", ".sock"
 _CONNECT_LIMIT = 0.1  # seconds; connecting to a Unix socket needs only room in its queue
 
 # File name -> inode and time of creation, for the same name comes back, and with some file systems the same inode.
@@ -16,12 +19,12 @@ Sockets = Mapping[str, tuple[int, int]]
 
 def socket_of(resource: str) -> str:
     """The file name of a resource's socket: nvidia-mig-3g.40gb.sock for nvidia.com/mig-3g.40gb."""
-    return f"nvidia-{resource.removeprefix(RESOURCE_PREFIX)}.sock"
+    return f"{_BEFORE}{resource.removeprefix(RESOURCE_PREFIX)}{_AFTER}"
 
 
 def resource_of(name: str) -> str:
     """The resource a socket is for."""
-    return RESOURCE_PREFIX + name.removeprefix("nvidia-").removesuffix(".sock")
+    return RESOURCE_PREFIX + name.removeprefix(_BEFORE).removesuffix(_AFTER)
 
 
 class PluginSockets:
@@ -33,12 +36,18 @@ class PluginSockets:
     def all(self) -> Sockets:
         """Every socket of the plugin, served or not."""
         found: dict[str, tuple[int, int]] = {}
-        for path in self._folder.glob("nvidia-*.sock"):
-            try:
-                status = path.lstat()
-            except FileNotFoundError:
-                continue
-            found[path.name] = (status.st_ino, status.st_ctime_ns)
+        # Not Path.glob, which takes twice as long: a thread looks here every 0.3 ms while the plugin starts anew.
+        try:
+            entries = os.scandir(self._folder)
+        except OSError:
+            return found  # without the folder there are none
+        with entries:
+            for entry in entries:
+                if not (entry.name.startswith(_BEFORE) and entry.name.endswith(_AFTER)):
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    found[entry.name] = (status.st_ino, status.st_ctime_ns)
         return found
 
     def abandoned(self) -> Sockets:
