@@ -84,8 +84,8 @@ class Fence:
 
         put_up = self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule", labels)
         (node, since), self._servers = await together(put_up, self._api.api_servers())
-        # Neither waits for the other: a scheduler that knows of the taint does not forget it.
-        _, heard = await together(self._proved(since), self._witness.heard())
+        # Neither waits for the other: a scheduler that knows of the taint does not forget it. Its word takes longer.
+        heard, _ = await together(self._witness.heard(), self._proved(since))
         self.unasked = heard is Heard.UNASKED
         if heard is Heard.NO:
             raise SchedulerSilent(
