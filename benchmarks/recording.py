@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import statistics
+import time
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Part:
         self._bounds: dict[str, float] = tomllib.loads((folder / "bounds.toml").read_text()).get(name, {})
         self._figures: list[Figure] = []
         self._more: dict[str, Any] = {}
+        self._before = stolen_seconds(), time.monotonic()
 
     def figure(
         self,
@@ -87,13 +89,18 @@ class Part:
         results[self.name] = {
             **self._more,
             "figures": {each.name: _written(each) for each in self._figures},
-            "machine": machine(),
+            "machine": {**machine(), "stolenShare": self._stolen_share()},
             "measuredAt": now(),
         }
         path.write_text(json.dumps(dict(sorted(results.items())), indent=2) + "\n")
         self._printed += [(self.name, each) for each in self._figures]
         beyond = [str(each) for each in self._figures if not each.holds]
         assert not beyond, "; ".join(beyond)
+
+    def _stolen_share(self) -> float:
+        """Of the processors' time since the part began, what a virtual machine's host took: 0 on a quiet one."""
+        stolen, began = self._before
+        return round((stolen_seconds() - stolen) / ((time.monotonic() - began) * (os.cpu_count() or 1)), 3)
 
 
 def _written(figure: Figure) -> dict[str, Any]:
@@ -117,6 +124,12 @@ def _rounded(value: float) -> float:
 def machine() -> dict[str, Any]:
     """Where the figures come from."""
     return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def stolen_seconds() -> float:
+    """Processor seconds that the host of this virtual machine has taken since its start; proc_stat(5), `steal`."""
+    total = Path("/proc/stat").read_text().partition("\n")[0].split()
+    return int(total[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def processor() -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from cdmo.errors import CdmoError, NotFound, PluginAbsent, PluginStuck
 from cdmo.hardware.port import GpuReader
-from cdmo.kube.port import LabelsBeside, no_labels
+from cdmo.kube.port import LabelsBeside, Provided, in_any_case, no_labels
 from cdmo.kubelet.port import PodDevices
 from cdmo.model.cluster import NodeInfo, PodInfo, Taint
 from cdmo.model.gpu import MigMode
@@ -114,12 +114,16 @@ class FakeNode:
         self._called("remove_taint")
         self.info = replace(self.info, taints=tuple(each for each in self.info.taints if each.key != key))
 
-    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
+    async def set_labels(self, name: str, labels: Mapping[str, str | None], provided: Provided = in_any_case) -> bool:
+        if provided is not in_any_case:
+            self._called("compare")
+        if not provided(self.info):
+            return False
         self._called("label" if FENCE_LABEL not in labels else "fence" if labels[FENCE_LABEL] else "unfence")
         merged = {**self.info.labels, **labels}
         self.info = replace(self.info, labels={key: value for key, value in merged.items() if value is not None})
         self.version += 1
-        return self.version
+        return True
 
     async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
         self._called("mark")

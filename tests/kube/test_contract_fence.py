@@ -103,10 +103,17 @@ async def test_the_fence_does_not_flicker_when_its_label_changes_value(connectio
                 assert await fence.refused_as_of("flicker", connection.server)
 
 
+async def put_number(fence: FenceApi, node: str, number: int) -> int:
+    """A write of the Node; its version."""
+    labels = {"example.com/number": str(number)}
+    _, version = await fence.set_taint(node, REPARTITIONING_TAINT, "NoSchedule", lambda _: labels)
+    return version
+
+
 async def test_a_refusal_names_the_version_of_the_node_that_the_api_server_knows(connection: Connection) -> None:
     fence = await fenced_node(connection, "versions")
     for number in range(5):
-        written = await fence.set_labels("versions", {"example.com/number": str(number)})
+        written = await put_number(fence, "versions", number)
 
         async def caught_up(written: int = written) -> bool:
             known = await fence.refused_as_of("versions", connection.server)

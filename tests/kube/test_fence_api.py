@@ -128,9 +128,10 @@ async def test_label_and_taint_are_taken_off_in_one_write_if_the_label_is_as_tho
 @pytest.mark.parametrize("version", ["", "abc", "-1", "9" * 21])
 async def test_a_version_that_cannot_be_compared_is_refused(tmp_path: Path, version: str) -> None:
     async with fence(tmp_path) as (server, api):
-        server.script("patch", faults.body(json.dumps({"metadata": {"resourceVersion": version}}).encode(), 200))
+        answer = {"metadata": {"name": "n1", "resourceVersion": version}}
+        server.script("patch", faults.body(json.dumps(answer).encode(), 200))
         with pytest.raises(Invalid, match="is no number"):
-            await api.set_labels("n1", {"a": "1"})
+            await api.set_taint("n1", REPARTITIONING_TAINT, "NoSchedule")
 
 
 async def test_capacity_and_allocatable_are_written_to_the_status_alone(tmp_path: Path) -> None:
@@ -195,6 +196,28 @@ async def test_an_answer_of_long_ago_is_not_tried(tmp_path: Path) -> None:
             await api.set_labels("n1", {"a": str(number)})
             await clock.sleep(60.0)
         assert (len(server.asked("get")), len(server.asked("patch"))) == (2, 2)
+
+
+async def test_labels_change_only_on_a_node_that_is_as_provided(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (_, api):
+        await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
+        assert not await api.set_labels("n1", {FENCE_LABEL: None}, lambda node: "a" in node.labels)
+        assert (await api.node("n1")).labels[FENCE_LABEL] == FENCE_VALUE
+        await api.set_labels("n1", {"a": "1"})
+        assert await api.set_labels("n1", {FENCE_LABEL: None}, lambda node: "a" in node.labels)
+        assert FENCE_LABEL not in (await api.node("n1")).labels
+
+
+async def test_what_came_after_the_last_answer_counts_for_what_is_provided(tmp_path: Path) -> None:
+    async with fence(tmp_path) as (server, api):
+        one = "nvidia.com/mig-1g.10gb"
+        await api.set_mig_capacity("n1", {one: 7}, {one: 7})
+        await api.set_labels("n1", {FENCE_LABEL: FENCE_VALUE})
+        fenced = node_json("n1", allocatable={one: "2"})
+        fenced["metadata"]["labels"][FENCE_LABEL] = FENCE_VALUE
+        server.store.apply("api/v1/nodes/n1", fenced)  # a report of the kubelet
+        assert not await api.set_labels("n1", {FENCE_LABEL: None}, lambda node: node.allocatable.get(one) == 7)
+        assert (await api.node("n1")).labels[FENCE_LABEL] == FENCE_VALUE
 
 
 async def test_a_write_is_made_from_what_a_watch_says_however_long_ago(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _stuck(rules: Rules, state: State, text: str, *, surely: bool = False) -> It
     """The fence stays up, and the next round tries again."""
     if rules.world.calls_fail or surely:
         keeps = Guard.KEEP_FENCE in rules.guards
-        yield Move(text, surely, to(state, "idle" if keeps else _after_publish(rules)))
+        yield Move(text, surely, to(state, "idle" if keeps else "unfence.verify"))
 
 
 def publish(rules: Rules, state: State) -> Iterator[Move]:
@@ -129,7 +129,7 @@ def publish(rules: Rules, state: State) -> Iterator[Move]:
     known = Guard.RELOAD in rules.guards and not reloads_now
     count = (state.agent.memory.expected if known else state.node.slices).bit_count()
     node, api = with_offer(state.node, state.api, count)
-    then = "reload.hang_up" if reloads_now else _after_publish(rules)
+    then = "reload.hang_up" if reloads_now else "unfence.verify"
     published = state._replace(node=node, api=api)
     memory = state.agent.memory if known else BLANK
     yield Move(f"agent: publish.write, allocatable is {count}", True, to(published, then, memory))
@@ -140,7 +140,7 @@ def publish_nothing(rules: Rules, state: State) -> Iterator[Move]:
     """Without a plugin there is nothing to offer; one that comes looks at the GPUs as they are by then."""
     node, api = with_offer(state.node, state.api, 0)
     published = state._replace(node=node, api=api)
-    yield Move("agent: publish.nothing, allocatable is 0", True, to(published, _after_publish(rules)))
+    yield Move("agent: publish.nothing, allocatable is 0", True, to(published, "unfence.verify"))
     yield from _still_fenced(rules, "agent: publish.nothing fails", state, published)
 
 
@@ -153,14 +153,19 @@ def _still_fenced(rules: Rules, text: str, *states: State) -> Iterator[Move]:
 # --- unfence ----------------------------------------------------------------------------------------------------
 
 
-def _after_publish(rules: Rules) -> str:
+def verify(rules: Rules, state: State) -> Iterator[Move]:
+    """Tells of a fence that lapsed; it comes down either way."""
+    harm = Harm.UNREPORTED if not state.api.label and Guard.VERIFY not in rules.guards else None
     compares = {Guard.COMPARE, Guard.RELOAD_FIRST, Guard.RELOAD, Guard.PUBLISH} <= rules.guards
-    return "unfence.compare" if compares else "unfence.verify"
+    then, memory = ("unfence.compare", state.agent.memory) if compares else (first_of_lower(rules), BLANK)
+    yield Move("agent: unfence.verify", True, to(state, then, memory), harm)
+    yield from _still_fenced(rules, "agent: unfence.verify takes too long", state)
 
 
 def compare(rules: Rules, state: State) -> Iterator[Move]:
     """Once more the counts, if a report that the kubelet had begun before came in after them.
 
+    Where they are as published, the code takes the label off in the same write. Here somebody may come between.
     ASSUMED: what the kubelet had counted before the reload has arrived by now.
     """
     node, count = state.node, state.agent.memory.expected.bit_count()
@@ -168,15 +173,8 @@ def compare(rules: Rules, state: State) -> Iterator[Move]:
         after, api = with_offer(node, state.api, count)
         text = "agent: unfence.compare" + (f", sets allocatable to {count} again" if node.offered != count else "")
         compared = state._replace(node=after, api=api)
-        yield Move(text, True, to(compared, "unfence.verify"))
+        yield Move(text, True, to(compared, first_of_lower(rules)))
         yield from _still_fenced(rules, "agent: unfence.compare fails", state, compared)
-
-
-def verify(rules: Rules, state: State) -> Iterator[Move]:
-    """Tells of a fence that lapsed; it comes down either way. In the code this goes on beside the comparison."""
-    harm = Harm.UNREPORTED if not state.api.label and Guard.VERIFY not in rules.guards else None
-    yield Move("agent: unfence.verify", True, to(state, first_of_lower(rules)), harm)
-    yield from _still_fenced(rules, "agent: unfence.verify, and the comparison beside it fails", state)
 
 
 def lower_label(rules: Rules, state: State) -> Iterator[Move]:

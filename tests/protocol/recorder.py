@@ -117,7 +117,7 @@ class Recorder:
             return "publish.nothing" if absent else "publish.write"
         if self._phase is Phase.FENCE:  # where it never came to a mark, whose the fence is has to be looked up
             return "fence.mark" if self.trace[-1] == "fence.mark" else ""
-        return "unfence.compare" if self._phase is Phase.UNFENCE else ""
+        return "unfence.compare" if self._phase is Phase.UNFENCE else ""  # the counts are written again
 
     def _driver_called(self, name: str) -> None:
         if name in ("create", "destroy"):
@@ -176,6 +176,7 @@ _STEPS: Mapping[str, str] = {
     "list": "quiet.kubelet",
     "mark": "fence.mark",
     "reload": "reload.hang_up",
+    "compare": "unfence.compare",
     "unfence": "lower.label",
     "remove_taint": "lower.taint",
     "allocatable": "",

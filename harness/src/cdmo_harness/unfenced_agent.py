@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cdmo.agent import fence, main
 from cdmo.cli import app
+from cdmo.kube.port import Provided, in_any_case
 from cdmo.model.cluster import NodeInfo
 
 
@@ -18,14 +19,12 @@ class NoFence(fence.Fence):
         """Do nothing but look at the Node."""
         return await self._api.node(self._node)
 
-    async def commit(self) -> None:
-        """Do nothing."""
-
     async def verify(self) -> None:
         """Do nothing."""
 
-    async def lower(self) -> None:
-        """Do nothing."""
+    async def lower(self, provided: Provided = in_any_case) -> bool:
+        """Do nothing but look at the Node."""
+        return provided(await self._api.node(self._node))
 
 
 def run() -> None:

@@ -8,7 +8,7 @@
     apply     destroy, create, device nodes
     reload    the device plugin enumerates again, held over the gap; the kubelet lists exactly what NVML has
     publish   the Node offers the new counts, less what is withheld, and no whole GPU that is cut
-    unfence   proof that the fence held, then down, proof that it is down
+    unfence   proof that the fence held, then down, off a Node that still shows the counts; proof that it is down
 
 Before the journal a failure means: nothing happened, lower the fence; unless an earlier change left its journal,
 for then kubelet and hardware may disagree, and the fence stays up. After it, whatever happened to the steps, the
@@ -56,7 +56,6 @@ from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import PodKey
 from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
-from cdmo.runtime.together import together
 
 logger = structlog.get_logger(__name__)
 
@@ -283,16 +282,14 @@ class NodeChange:
         lapsed = False
         try:
             async with self._phase(Phase.UNFENCE):
-                _, lapsed = await together(self._compare(offer), self._lapsed())
-                await self._fence.lower()
+                lapsed = await self._lapsed()
+                if not await self._fence.lower(offer.shown_by):
+                    await self.publish(offer)  # a report that the kubelet had begun before came in after ours
+                    await self._fence.lower()
             self._journal.clear()
         except CdmoError as failure:
             return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         return lapsed
-
-    async def _compare(self, offer: Offer) -> None:
-        if not offer.shown_by(await self._api.node(self._node)):
-            await self.publish(offer)  # a report that the kubelet had begun before came in after ours
 
     async def _lapsed(self) -> bool:
         try:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from cdmo.agent.witness import Heard, Witness
 from cdmo.errors import ClusterError, FenceLapsed, SchedulerSilent
-from cdmo.kube.port import FenceApi
+from cdmo.kube.port import FenceApi, Provided, in_any_case
 from cdmo.model.cluster import NodeInfo, carries_fence
 from cdmo.model.names import (
     CHANGE_LABEL,
@@ -84,8 +84,8 @@ class Fence:
 
         put_up = self._api.set_taint(self._node, REPARTITIONING_TAINT, "NoSchedule", labels)
         (node, since), self._servers = await together(put_up, self._api.api_servers())
-        # Neither waits for the other: a scheduler that knows of the taint does not forget it. Its word takes longer.
-        heard, _ = await together(self._witness.heard(), self._proved(since))
+        # Neither waits for the other: a scheduler that knows of the taint does not forget it.
+        _, heard = await together(self._proved(since), self._witness.heard())
         self.unasked = heard is Heard.UNASKED
         if heard is Heard.NO:
             raise SchedulerSilent(
@@ -137,15 +137,18 @@ class Fence:
                 hint=f"who removed the label {FENCE_LABEL} or the admission policy? Nothing else may touch them",
             )
 
-    async def lower(self) -> None:
-        """Take the fence down, whatever is left of it, and return when bindings are possible again."""
+    async def lower(self, provided: Provided = in_any_case) -> bool:
+        """Take the fence down, whatever is left of it, and return when bindings are possible again: True. Where the
+        Node is not as `provided` when its label is to go, nothing is done: False."""
         servers = self._servers or await self._api.api_servers()
-        await self._api.set_labels(self._node, {FENCE_LABEL: None, CHANGE_LABEL: None})
+        if not await self._api.set_labels(self._node, {FENCE_LABEL: None, CHANGE_LABEL: None}, provided):
+            return False
         self._servers = servers
         try:
             await together(self._await_all(self._allows, "gone", self._limits.fall), self._witness.dismiss())
         finally:
             await self._api.remove_taint(self._node, REPARTITIONING_TAINT)
+        return True
 
     def _refuses(self, since: int) -> _Probe:
         """Whether an API server refuses bindings, knowing the Node as it was at `since` or later. One that lags

@@ -17,7 +17,7 @@ from cdmo.kube.connect import MERGE_PATCH, Connection
 from cdmo.kube.errors import translate
 from cdmo.kube.fence_probe import LONGEST_VERSION, refused_as_of
 from cdmo.kube.pages import pages
-from cdmo.kube.port import LabelsBeside, no_labels
+from cdmo.kube.port import LabelsBeside, Provided, in_any_case, no_labels
 from cdmo.kube.resources import ENDPOINT_SLICE, NODE, POD, Ask
 from cdmo.kube.slim import node_info, pod_info
 from cdmo.kube.wire import decode_page, identity
@@ -76,12 +76,29 @@ _decode_slice = decoder(_EndpointSlice)
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A Node as it was last seen here."""
+class _Seen:
+    """A Node as it was seen once: what is told of it, and what is written here, each part with all its fields."""
 
-    node: _GuardedNode
-    name: str
+    info: NodeInfo
+    parts: _GuardedNode
     at: float  # by the clock: monotonic
+
+    @property
+    def version(self) -> str:
+        return self.parts.metadata.resource_version
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.parts.metadata.labels or {}
+
+    @property
+    def taints(self) -> list[_Taint]:
+        return (self.parts.spec.taints if self.parts.spec else None) or []
+
+
+_Change = Callable[
+    [_Seen], dict[str, Any] | None
+]  # from what a Node is to a merge patch; None: nothing is to be done
 
 
 class KubeFence:
@@ -96,7 +113,7 @@ class KubeFence:
         self._connection = connection
         self._clock = clock
         self._random = random
-        self._known: _Known | None = None
+        self._known: _Seen | None = None
         self._watches = False
 
     def watched(self, raw: msgspec.Raw) -> NodeInfo:
@@ -104,16 +121,13 @@ class KubeFence:
         whatever changes it. Raises msgspec.ValidationError or ValueError."""
         info = node_info(raw)
         with suppress(msgspec.ValidationError):  # a Node that cannot be written is told when it is to be written
-            self._keep(info.name, _decode_node(raw))
+            self._keep(_Seen(info, _decode_node(raw), self._clock.monotonic()))
             self._watches = True
         return info
 
     async def node(self, name: str) -> NodeInfo:
         """The Node as the API server has it now (a quorum read)."""
-        ask = Ask("get", NODE, name)
-        body = await self._connection.call(ask)
-        self._seen(name, body, ask)
-        return _node_info(body, ask)
+        return (await self._read(name)).info
 
     async def set_taint(
         self, name: str, key: str, effect: str, beside: LabelsBeside = no_labels
@@ -121,9 +135,9 @@ class KubeFence:
         """Put the taint on the Node, once, and labels beside it in the same step; other taints stay as they are.
         Returns the Node that has them, and its version."""
 
-        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+        def merge(node: _Seen) -> dict[str, Any] | None:
             change: dict[str, Any] = {}
-            taints, has = _taints_of(node), _labels_of(node)
+            taints, has = node.taints, node.labels
             # For the API the list of taints is one atomic value: it is written whole.
             if not any(one.get("key") == key and one.get("effect") == effect for one in taints):
                 change["spec"] = {"taints": [*taints, {"key": key, "effect": effect}]}
@@ -132,21 +146,20 @@ class KubeFence:
                 change["metadata"] = {"labels": dict(labels)}
             return change or None
 
-        ask = Ask("patch", NODE, name)
-        body = await self._merge(ask, merge)
-        return _node_info(body, ask), _number(_guarded(body, ask).metadata.resource_version)
+        node = await self._merge(Ask("patch", NODE, name), merge)
+        return node.info, _number(node.version)
 
     async def remove_taint(self, name: str, key: str) -> None:
         """Take every taint with this key off the Node; fine when there is none."""
 
-        def merge(node: _GuardedNode) -> dict[str, Any] | None:
-            rest = [one for one in _taints_of(node) if one.get("key") != key]
-            return {"spec": {"taints": rest}} if rest != _taints_of(node) else None
+        def merge(node: _Seen) -> dict[str, Any] | None:
+            rest = [one for one in node.taints if one.get("key") != key]
+            return {"spec": {"taints": rest}} if rest != node.taints else None
 
         await self._merge(Ask("patch", NODE, name), merge)
 
-    async def _merge(self, ask: Ask, merge: Callable[[_GuardedNode], dict[str, Any] | None]) -> bytes:
-        """Make a change from what the Node is now, write it for that version alone; None: nothing to do, which is
+    async def _merge(self, ask: Ask, merge: _Change) -> _Seen:
+        """Make a change from what the Node is now, write it for that version alone; that there is nothing to do is
         believed of no Node but one just read. Returns the Node that is as wanted, as the API server has it.
 
         A write that names no version could be carried out late, after its sender gave up waiting for the answer and
@@ -157,10 +170,10 @@ class KubeFence:
             with suppress(Conflict):
                 return await self._write(ask, change, known)
         for attempt in range(1, _TRIES + 1):
-            body, node = await self._read(ask.name)
+            node = await self._read(ask.name)
             change = merge(node)
             if change is None:
-                return body
+                return node
             try:
                 return await self._write(ask, change, node)
             except Conflict:
@@ -169,57 +182,58 @@ class KubeFence:
                 await self._clock.sleep(0.01 * 2**attempt * self._random())
         raise AssertionError("unreachable")
 
-    async def _write(self, ask: Ask, change: dict[str, Any], node: _GuardedNode) -> bytes:
+    async def _write(self, ask: Ask, change: dict[str, Any], node: _Seen) -> _Seen:
         """Raises Conflict when the Node is no longer the one that the change was made from."""
         self._known = None  # until there is an answer nobody knows
-        metadata = {**change.get("metadata", {}), "resourceVersion": node.metadata.resource_version}
+        metadata = {**change.get("metadata", {}), "resourceVersion": node.version}
         body = msgspec.json.encode({**change, "metadata": metadata})
-        written = await self._connection.call(ask, body=body, content_type=MERGE_PATCH)
-        self._seen(ask.name, written, ask)
-        return written
+        return self._answered(await self._connection.call(ask, body=body, content_type=MERGE_PATCH), ask)
 
-    async def _read(self, name: str) -> tuple[bytes, _GuardedNode]:
-        """The Node, and the parts of it that are written here, each with all its fields."""
+    async def _read(self, name: str) -> _Seen:
         ask = Ask("get", NODE, name)
-        body = await self._connection.call(ask)
-        return body, self._seen(name, body, ask)
+        return self._answered(await self._connection.call(ask), ask)
 
-    def _seen(self, name: str, body: bytes, ask: Ask) -> _GuardedNode:
-        node = _guarded(body, ask)
-        self._keep(name, node)
+    def _answered(self, body: bytes, ask: Ask) -> _Seen:
+        try:
+            node = _Seen(node_info(body), _decode_node(body), self._clock.monotonic())
+        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+            raise _unreadable(error, ask) from error
+        self._keep(node)
         return node
 
-    def _keep(self, name: str, node: _GuardedNode) -> None:
+    def _keep(self, node: _Seen) -> None:
         """Watch and answers overtake one another: the latest counts."""
         known = self._known
-        if known is None or known.name != name or not _precedes(node, known.node):
-            self._known = _Known(node, name, self._clock.monotonic())
+        if known is None or known.info.name != node.info.name or not _precedes(node.version, known.version):
+            self._known = node
 
-    def _fresh(self, name: str) -> _GuardedNode | None:
+    def _fresh(self, name: str) -> _Seen | None:
         known = self._known
-        if known is None or known.name != name:
+        if known is None or known.info.name != name:
             return None
-        return known.node if self._watches or self._clock.monotonic() - known.at <= _FRESH_SECONDS else None
+        return known if self._watches or self._clock.monotonic() - known.at <= _FRESH_SECONDS else None
 
-    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
-        """Merge labels into the Node's; None removes one. Returns a version of the Node that has them so."""
+    async def set_labels(self, name: str, labels: Mapping[str, str | None], provided: Provided = in_any_case) -> bool:
+        """Merge labels into the Node's if it is as `provided`, in one step; None removes one. Returns whether it is."""
+        so = False
 
-        def merge(node: _GuardedNode) -> dict[str, Any] | None:
-            has = _labels_of(node)
-            changes = any(has.get(label) != value for label, value in labels.items())
-            return {"metadata": {"labels": dict(labels)}} if changes else None
+        def merge(node: _Seen) -> dict[str, Any] | None:
+            nonlocal so
+            so = provided(node.info)
+            changes = any(node.labels.get(label) != value for label, value in labels.items())
+            return {"metadata": {"labels": dict(labels)}} if so and changes else None
 
-        ask = Ask("patch", NODE, name)
-        return _number(_guarded(await self._merge(ask, merge), ask).metadata.resource_version)
+        await self._merge(Ask("patch", NODE, name), merge)
+        return so
 
     async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
         """Give the label another value if it has this one and the taint `beside` is there, in one step; returns
         whether that was so."""
         so = False
 
-        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+        def merge(node: _Seen) -> dict[str, Any] | None:
             nonlocal so
-            so = _labels_of(node).get(label) == before and any(one.get("key") == beside for one in _taints_of(node))
+            so = node.labels.get(label) == before and any(one.get("key") == beside for one in node.taints)
             return {"metadata": {"labels": {label: after}}} if so else None
 
         await self._merge(Ask("patch", NODE, name), merge)
@@ -230,11 +244,11 @@ class KubeFence:
         step; returns whether it had."""
         had = False
 
-        def merge(node: _GuardedNode) -> dict[str, Any] | None:
+        def merge(node: _Seen) -> dict[str, Any] | None:
             nonlocal had
-            had = _labels_of(node).get(label) == value
-            rest = [one for one in _taints_of(node) if one.get("key") != taint]
-            if not had or (value is None and rest == _taints_of(node)):
+            had = node.labels.get(label) == value
+            rest = [one for one in node.taints if one.get("key") != taint]
+            if not had or (value is None and rest == node.taints):
                 return None
             return {"metadata": {"labels": {label: None}}, "spec": {"taints": rest}}
 
@@ -246,15 +260,14 @@ class KubeFence:
     ) -> NodeInfo:
         """Write capacity and allocatable of the MIG resources into the Node's status; unnamed ones become 0."""
 
-        def merge(now: _GuardedNode) -> dict[str, Any]:
-            had = now.status or _AmountsStatus()
+        def merge(now: _Seen) -> dict[str, Any]:
+            had = now.parts.status or _AmountsStatus()
             names = {name for name in (*(had.capacity or ()), *(had.allocatable or ())) if is_mig_resource(name)}
             none = dict.fromkeys(sorted(names), 0)
             wanted = {"capacity": _amounts({**none, **capacity}), "allocatable": _amounts({**none, **allocatable})}
             return {"status": wanted}
 
-        ask = Ask("patch", NODE, node, subresource="status")
-        return _node_info(await self._merge(ask, merge), ask)
+        return (await self._merge(Ask("patch", NODE, node, subresource="status"), merge)).info
 
     async def pods_on(self, node: str) -> tuple[PodInfo, ...]:
         """Every pod bound or nominated to the node. A list without a resource version is a quorum read.
@@ -309,31 +322,8 @@ class KubeFence:
         return await refused_as_of(self._connection, node, server)
 
 
-def _labels_of(node: _GuardedNode) -> dict[str, str]:
-    return node.metadata.labels or {}
-
-
-def _taints_of(node: _GuardedNode) -> list[_Taint]:
-    return (node.spec.taints if node.spec else None) or []
-
-
-def _node_info(body: bytes, ask: Ask) -> NodeInfo:
-    try:
-        return node_info(body)
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise _unreadable(error, ask) from error
-
-
-def _guarded(body: bytes, ask: Ask) -> _GuardedNode:
-    try:
-        return _decode_node(body)
-    except msgspec.MsgspecError as error:
-        raise translate(error, ask) from error
-
-
-def _precedes(one: _GuardedNode, other: _GuardedNode) -> bool:
-    versions = one.metadata.resource_version, other.metadata.resource_version
-    return all(map(_is_number, versions)) and int(versions[0]) < int(versions[1])
+def _precedes(version: str, other: str) -> bool:
+    return _is_number(version) and _is_number(other) and int(version) < int(other)
 
 
 def _is_number(version: str) -> bool:

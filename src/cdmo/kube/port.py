@@ -63,6 +63,14 @@ def no_labels(has: Mapping[str, str]) -> Mapping[str, str]:
     return {}
 
 
+Provided = Callable[[NodeInfo], bool]
+
+
+def in_any_case(node: NodeInfo) -> bool:
+    """Whatever the Node is like."""
+    return True
+
+
 class FenceApi(Protocol):
     """All that a change to a node needs of the API server."""
 
@@ -81,8 +89,8 @@ class FenceApi(Protocol):
         """Take every taint with this key off the Node; fine when there is none."""
         ...
 
-    async def set_labels(self, name: str, labels: Mapping[str, str | None]) -> int:
-        """Merge labels into the Node's; None removes one. Returns a version of the Node that has them so."""
+    async def set_labels(self, name: str, labels: Mapping[str, str | None], provided: Provided = in_any_case) -> bool:
+        """Merge labels into the Node's if it is as `provided`, in one step; None removes one. Returns whether it is."""
         ...
 
     async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
