@@ -214,7 +214,7 @@ class KubeFence:
         return known if self._watches or self._clock.monotonic() - known.at <= _FRESH_SECONDS else None
 
     async def set_labels(self, name: str, labels: Mapping[str, str | None], provided: Provided = in_any_case) -> bool:
-        """Merge labels into the Node's if it is as `provided`, in one step; None removes one. Returns whether so."""
+        """Merge labels into a Node that is as `provided`, in one step; None removes one. Returns whether it was."""
         so = False
 
         def merge(node: _Seen) -> dict[str, Any] | None:

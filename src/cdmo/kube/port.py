@@ -90,7 +90,7 @@ class FenceApi(Protocol):
         ...
 
     async def set_labels(self, name: str, labels: Mapping[str, str | None], provided: Provided = in_any_case) -> bool:
-        """Merge labels into the Node's if it is as `provided`, in one step; None removes one. Returns whether so."""
+        """Merge labels into a Node that is as `provided`, in one step; None removes one. Returns whether it was."""
         ...
 
     async def swap_label(self, name: str, label: str, before: str, after: str, *, beside: str) -> bool:
