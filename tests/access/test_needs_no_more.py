@@ -88,6 +88,7 @@ async def test_what_cdmo_asks_for_is_what_its_roles_give_and_it_is_never_refused
 ) -> None:
     await a_day(bed)
     await a_dead_agents_fence(recorded.cluster.control_plane)
+    await a_node_that_others_wrote(recorded.cluster.control_plane)
     await somebody_reads_metrics(recorded.cluster.control_plane)
     for account in ACCOUNTS:
         asked = recorded.asked(account)
@@ -124,6 +125,13 @@ async def a_dead_agents_fence(control_plane: ControlPlane) -> None:
         await client.fence().remove_taint("left-alone", REPARTITIONING_TAINT)
         assert not carries_fence(await client.fence().node("left-alone"))
         assert (await client.mig_nodes().get(NODE)).metadata.name == NODE
+
+
+async def a_node_that_others_wrote(control_plane: ControlPlane) -> None:
+    """What the agent does only when somebody wrote its Node in between, by its own client and with its own token."""
+    kubeconfig = await asyncio.to_thread(control_plane.service_account_kubeconfig, "cdmo", "cdmo-agent")
+    async with connect(ConnectSettings(kubeconfig), {}) as connection:
+        assert (await KubeClient(connection, SystemClock(), random.random).fence().node(NODE)).name == NODE
 
 
 async def somebody_reads_metrics(control_plane: ControlPlane) -> None:
