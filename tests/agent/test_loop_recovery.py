@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cdmo.agent.steps import Action, Step
-from cdmo.errors import ClusterUnavailable, DriverUnavailable
+from cdmo.errors import ClusterUnavailable, DriverUnavailable, KubeletUnavailable
 from cdmo.model.cluster import carries_fence
 from cdmo.model.gpu import MigMode, Placement
 from cdmo.model.names import (
@@ -172,6 +172,20 @@ async def test_a_difference_that_does_not_last_disturbs_nobody(bench: AgentBench
     for _ in range(5):
         await bench.round(after=2.0)
     assert bench.fences() == 0
+
+
+async def test_a_kubelet_that_does_not_answer_says_nothing_of_its_devices(bench: AgentBench) -> None:
+    await bench.round()
+    bench.gpus.create(BUS, THREE_HIGH)
+    bench.node.fails["allocatable"] = [KubeletUnavailable("no socket") for _ in range(5)]
+    for _ in range(5):
+        await bench.round(after=2.0)
+        assert bench.condition().reason == "KubeletUnavailable"
+    await bench.round(after=2.0)
+    assert bench.fences() == 0, "what could not be seen has not lasted"
+    for _ in range(5):
+        await bench.round(after=2.0)
+    assert bench.node.calls.count("reload") == 1
 
 
 async def test_a_reload_that_could_not_begin_is_tried_again(bench: AgentBench) -> None:

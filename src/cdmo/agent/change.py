@@ -56,6 +56,7 @@ from cdmo.model.cluster import NodeInfo, PodInfo
 from cdmo.model.gpu import PodKey
 from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.pauses import growing
 
 logger = structlog.get_logger(__name__)
 
@@ -209,7 +210,7 @@ class NodeChange:
 
     async def _await_quiet(self) -> tuple[tuple[PodInfo, ...], Observation]:
         deadline = self._clock.monotonic() + self._quiet.limit
-        pause = self._quiet.pause
+        pauses = growing(self._quiet.pause, 2, 0.2)
         while True:
             bound = await self._api.pods_on(self._node)
             observation = await self._observer.look_fenced(bound)
@@ -221,8 +222,7 @@ class NodeChange:
                     f"pod {waiting[0].key} is bound to the node but shows no devices after {self._quiet.limit:g} s",
                     hint=f"kubectl describe pod -n {waiting[0].key.namespace} {waiting[0].key.name}",
                 )
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, 0.2)
+            await self._clock.sleep(next(pauses))
 
     async def _apply(self, steps: Steps, run: _Run) -> None:
         self._progress.entered(Phase.APPLY)

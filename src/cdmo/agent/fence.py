@@ -30,6 +30,7 @@ from cdmo.model.names import (
     SCHEDULER,
 )
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.pauses import growing
 from cdmo.runtime.together import together
 
 _Probe = Callable[[str], Awaitable[bool]]  # asked with an API server's URL
@@ -171,7 +172,7 @@ class Fence:
 
     async def _await_one(self, server: str, holds: _Probe, state: str, limit: float) -> None:
         deadline = self._clock.monotonic() + limit
-        pause = self._limits.probe_pause
+        pauses = growing(self._limits.probe_pause, 2, 0.1)
         last: ClusterError | None = None
         while self._clock.monotonic() < deadline:
             try:
@@ -181,8 +182,7 @@ class Fence:
                 if not error.retryable:
                     raise
                 last = error
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, 0.1)
+            await self._clock.sleep(next(pauses))
         raise FenceLapsed(
             f"the fence of node {self._node} was not {state} after {limit:g} s at API server {server}"
             + (f" ({last})" if last else ""),

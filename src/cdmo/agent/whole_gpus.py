@@ -14,6 +14,7 @@ from cdmo.kubelet.port import PodResources
 from cdmo.model.cluster import NodeInfo
 from cdmo.model.names import is_whole_gpu_resource
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.pauses import growing
 
 _FIRST_PAUSE = 0.02  # seconds; the plugin registers whole GPUs within the same milliseconds as slices
 _LONGEST_PAUSE = 0.5
@@ -32,10 +33,9 @@ class WholeGpus:
     async def settled(self, node: NodeInfo) -> None:
         """Return when they are. `node`: as it was just now. The caller limits how long. Raises ClusterError and
         KubeletError."""
-        pause = _FIRST_PAUSE
+        pauses = growing(_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE)
         while _promised(node) and _too_many(node, await self._pods.allocatable()):
-            await self._clock.sleep(pause)
-            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+            await self._clock.sleep(next(pauses))
             node = await self._api.node(self._node)
 
 

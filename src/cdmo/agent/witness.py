@@ -21,6 +21,7 @@ import structlog
 from cdmo.errors import ClusterError, NotFound
 from cdmo.kube.port import WitnessApi
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.pauses import growing
 
 _JUDGED_WITHIN = 0.008  # seconds that a scheduler at rest takes at least, its write included
 _FIRST_PAUSE = 0.005  # seconds between two looks
@@ -73,7 +74,8 @@ class Witness:
 
     async def heard(self) -> Heard:
         """Wait until the scheduler has heard of the change."""
-        deadline, pause = self._clock.monotonic() + self._limit, _FIRST_PAUSE
+        deadline = self._clock.monotonic() + self._limit
+        pauses = growing(_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE)
         while True:
             if not self._called and not self._refused:
                 await self.call()
@@ -84,8 +86,7 @@ class Witness:
                 return Heard.UNASKED
             if self._clock.monotonic() >= deadline:
                 return Heard.NO
-            await self._clock.sleep(pause)
-            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+            await self._clock.sleep(next(pauses))
 
     async def _has_heard(self) -> bool:
         try:

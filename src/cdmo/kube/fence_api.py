@@ -96,9 +96,8 @@ class _Seen:
         return (self.parts.spec.taints if self.parts.spec else None) or []
 
 
-_Change = Callable[
-    [_Seen], dict[str, Any] | None
-]  # from what a Node is to a merge patch; None: nothing is to be done
+# From what a Node is to a merge patch; None: nothing is to be done.
+_Change = Callable[[_Seen], dict[str, Any] | None]
 
 
 class KubeFence:

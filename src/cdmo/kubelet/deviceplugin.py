@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from cdmo.kubelet.processes import HostProcess, ProcessTable
 from cdmo.kubelet.sockets import PluginSockets, Sockets, resource_of, socket_of, without
 from cdmo.model.names import is_mig_resource, whole_gpus
 from cdmo.runtime.clock import Clock
+from cdmo.runtime.pauses import growing
 
 PLUGIN = "nvidia-device-plugin"
 FEATURE_DISCOVERY = "gpu-feature-discovery"
@@ -246,7 +247,7 @@ class NvidiaDevicePlugin:
 
     async def _none_listed(self, served: set[str], limit: float) -> bool:
         """Whether the kubelet lists nothing of the old connections, within the seconds of one hold."""
-        pauses = _growing(_FIRST_POLL_SECONDS, _POLL_GROWTH)
+        pauses = growing(_FIRST_POLL_SECONDS, _POLL_GROWTH, _LAST_POLL_SECONDS)
         try:
             async with asyncio.timeout(limit):
                 while served & (await self._pods.allocatable()).keys():
@@ -270,7 +271,8 @@ class NvidiaDevicePlugin:
         Where the plugin served nothing before, it may have been in its first start, after which it takes up the
         signal: then what is right must stay so for a while.
         """
-        looks, polls = _growing(_FIRST_LOOK_SECONDS, _LOOK_GROWTH), _growing(_FIRST_POLL_SECONDS, _POLL_GROWTH)
+        looks = growing(_FIRST_LOOK_SECONDS, _LOOK_GROWTH, _LAST_POLL_SECONDS)
+        polls = growing(_FIRST_POLL_SECONDS, _POLL_GROWTH, _LAST_POLL_SECONDS)
         right_since, right = self._clock.monotonic(), None
         while True:
             now, sockets = self._clock.monotonic(), self._sockets.all()
@@ -316,14 +318,6 @@ def _of_sockets(sockets: Sockets, wanted: _Wanted, before: Sockets, abandoned: S
         return [f"the old socket {min(old)} is still there"]
     fresh = without(sockets, abandoned)
     return [f"no socket {name}" for name in sorted(map(socket_of, wanted.devices)) if name not in fresh]
-
-
-def _growing(first: float, growth: float) -> Iterator[float]:
-    """Pauses, in seconds."""
-    pause = first
-    while True:
-        yield pause
-        pause = min(pause * growth, _LAST_POLL_SECONDS)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, gaps: asyncio.Queue[frozenset[str]], names: frozenset[str]) -> None:
