@@ -92,7 +92,7 @@ async def test_a_mirror_follows_pods_and_survives_a_restart_of_the_api_server(
 async def test_a_mirror_of_one_node_sees_nothing_else(connection: Connection) -> None:
     await create(connection, NODE, node_json("seen"))
     await create(connection, NODE, node_json("unseen"))
-    mirror = client_of(connection).nodes(lambda *_: None, field_selector="metadata.name=seen")
+    mirror, _ = client_of(connection).own_node("seen", lambda *_: None)
     async with running(mirror.run()), asyncio.timeout(LIMIT_S):
         await mirror.wait_synced()
         assert set(mirror.items) == {"seen"}

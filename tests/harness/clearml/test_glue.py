@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def namespace(control_plane: ControlPlane) -> str:
-    """A namespace of this test's own in which pods can be made."""
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of this test's own in which pods can be made. They go with the test: the scheduler would bind them
+    to the first node on which a later test offers slices."""
     name = f"clearml-{uuid.uuid4().hex[:8]}"
     control_plane.kubectl("create", "namespace", name)
     # The controller manager makes it a moment later; without it pods are refused.
     control_plane.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=30s")
-    return name
+    yield name
+    control_plane.kubectl("delete", "pods", "--all", "--namespace", name, "--force", "--grace-period=0")
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
