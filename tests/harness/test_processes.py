@@ -116,7 +116,9 @@ def test_a_program_that_ignores_the_request_is_killed(start: Start, fifo: Path) 
 
 
 def test_a_paused_program_can_be_stopped_politely(start: Start, fifo: Path) -> None:
-    process = start('trap "exit 3" TERM; echo ready > $FIFO; while :; do sleep 0.05; done')
+    # Nothing is started once it is ready: a shell that waits for its child to begin another program (vfork), and
+    # that child paused before it could, is in state D.
+    process = start('trap "exit 3" TERM; sleep 60 & echo ready > $FIFO; wait')
     assert fifo.read_text() == "ready\n"
     process.pause()
     until_stopped(process.pid)

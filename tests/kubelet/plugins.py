@@ -24,6 +24,16 @@ ONE, THREE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 ONE_SOCKET, THREE_SOCKET = "nvidia-mig-1g.10gb.sock", "nvidia-mig-3g.40gb.sock"
 
 
+def kill(pid: int) -> None:
+    """Kill a child of this process and wait until it has ended; whoever started it still has to collect it."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOWAIT)
+    finally:
+        os.close(descriptor)
+
+
 class Program:
     """A child process that prints lines; killed at the end of the test, whatever state it is in."""
 

@@ -23,6 +23,7 @@ from tests.kubelet.plugins import (
     ConnectedKubelet,
     NodeFolder,
     SocketKubelet,
+    kill,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -252,8 +253,19 @@ async def test_a_guardian_that_was_killed_is_replaced(node: NodeFolder) -> None:
     node.start_plugin(ONE_SOCKET)
     async with plugin_of(node, SocketKubelet(node.sockets, {ONE: BOTH[ONE]})) as plugin:
         first = plugin.guardian_pid
-        os.kill(first, signal.SIGKILL)
+        kill(first)
         await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
+        assert plugin.guardian_pid != first
+
+
+async def test_without_an_answer_of_the_guardian_the_plugin_is_left_alone(node: NodeFolder) -> None:
+    process = node.start_plugin(ONE_SOCKET)
+    async with plugin_of(node, SocketKubelet(node.sockets, {ONE: BOTH[ONE]})) as plugin:
+        first = plugin.guardian_pid
+        os.kill(first, signal.SIGSTOP)
+        with pytest.raises(PluginStuck, match="the plugin was left alone"):
+            await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
+        assert "hangup" not in process.listen()
         await plugin.reload({ONE: BOTH[ONE]}, NONE, NONE)
         assert plugin.guardian_pid != first
 

@@ -4,9 +4,10 @@ On SIGHUP the plugin ends all its servers and registers again under the same soc
 1.37 that has not yet noticed the end of the old connections answers "device plugin already connected" and stays
 broken for that resource until it is restarted, while it goes on listing the old devices as healthy. So the plugin
 is held (SIGSTOP) over the gap: from the moment its sockets are gone until the kubelet lists none of its devices.
+The guardian, a process of its own, stops it and lets it go on, also if this one dies; this one says for how long.
 
 A stop can fall between the removal of the sockets and the end of their connections. Then the kubelet would wait for
-ever, so the plugin is let go for a moment and stopped again. A guardian process lets it go on if this one dies.
+ever, so the plugin is let go for a moment and stopped again.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from typing import Self
 import structlog
 
 from cdmo.errors import KubeletUnavailable, PluginAbsent, PluginStuck
-from cdmo.kubelet.guardian import Guardian
-from cdmo.kubelet.hold import PluginHold
+from cdmo.kubelet.guardian import Guardian, GuardianGone, PluginHold
 from cdmo.kubelet.port import PodResources
 from cdmo.kubelet.processes import HostProcess, ProcessTable
 from cdmo.kubelet.sockets import PluginSockets, Sockets, resource_of, socket_of, without
@@ -36,6 +36,7 @@ PLUGIN = "nvidia-device-plugin"
 FEATURE_DISCOVERY = "gpu-feature-discovery"
 DCGM_EXPORTER = "dcgm-exporter"
 
+GUARDED_LONGER_SECONDS = 1.0  # than a reload may take: to end it is the agent's part
 HOLD_SECONDS = 0.3  # then the guardian is told again
 BLIND_HOLD_SECONDS = 0.04  # where it cannot be seen whether the connections have ended
 LET_GO_SECONDS = 0.002
@@ -78,6 +79,7 @@ class NvidiaDevicePlugin:
         self, *, processes: ProcessTable, sockets: Path, pods: PodResources, clock: Clock, limit: float = 3.0
     ) -> None:
         self._processes = processes
+        self._folder = sockets
         self._sockets = PluginSockets(sockets)
         self._pods = pods
         self._clock = clock
@@ -124,8 +126,7 @@ class NvidiaDevicePlugin:
             abandoned = await asyncio.to_thread(self._sockets.abandoned)
             before = await self._until_it_is_idle(plugin, abandoned)
             deadline = self._clock.monotonic() + self._limit
-            hold = PluginHold(plugin, self._sockets, abandoned, self._guardian)
-            async with self._holding(hold, before, deadline):
+            async with self._holding(plugin, before, abandoned, deadline):
                 _hang_up(plugin)
                 await self._settle(plugin, _Wanted(wanted, doubtful, cut), before, abandoned, deadline)
 
@@ -209,26 +210,36 @@ class NvidiaDevicePlugin:
     # ---- the gap -------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _holding(self, hold: PluginHold, before: Sockets, deadline: float) -> AsyncIterator[None]:
-        """Inside the block the plugin is held over every gap."""
-        loop = asyncio.get_running_loop()
-        gaps: asyncio.Queue[frozenset[str]] = asyncio.Queue()
-        watch = loop.run_in_executor(None, hold.watch, frozenset(before), lambda names: _tell(loop, gaps, names))
-        holder = asyncio.create_task(self._hold_over_gaps(hold, gaps, deadline), name="device plugin hold")
+    async def _holding(
+        self, plugin: HostProcess, before: Sockets, abandoned: Sockets, deadline: float
+    ) -> AsyncIterator[None]:
+        """Inside the block the plugin is held over every gap. Raises PluginStuck if nobody is there to hold it."""
+        seconds = self._limit + GUARDED_LONGER_SECONDS
         try:
-            yield
-        finally:
-            holder.cancel()
-            hold.end()
-            await asyncio.wait([holder, watch])
+            async with self._guardian.watch(
+                plugin, self._folder, frozenset(before), abandoned, seconds=seconds
+            ) as hold:
+                holder = asyncio.create_task(self._hold_over_gaps(hold, deadline), name="device plugin hold")
+                try:
+                    yield
+                finally:
+                    holder.cancel()
+                    await asyncio.wait([holder])
+        except GuardianGone as error:
+            await asyncio.to_thread(self._guardian.kill)
+            raise PluginStuck(
+                "the process that holds the device plugin over a restart does not answer; the plugin was left alone",
+                hint="another is started for the next try; is this node out of memory or of process ids?",
+            ) from error
 
-    async def _hold_over_gaps(self, hold: PluginHold, gaps: asyncio.Queue[frozenset[str]], deadline: float) -> None:
-        while True:
-            names = await gaps.get()
-            try:
+    async def _hold_over_gaps(self, hold: PluginHold, deadline: float) -> None:
+        try:
+            while True:
+                names = await hold.stopped()
                 await self._hold_until_unlisted(hold, names, deadline)
-            finally:
-                hold.go_on()
+        except GuardianGone:
+            hold.plugin.signal(signal.SIGCONT)
+            logger.warning("the guardian is gone: the device plugin is not held over its restart")
 
     async def _hold_until_unlisted(self, hold: PluginHold, names: frozenset[str], deadline: float) -> None:
         """The plugin is stopped, maybe too early: the kubelet only notices connections that have ended."""
@@ -237,13 +248,15 @@ class NvidiaDevicePlugin:
             connections = self._processes.unix_connections(hold.plugin)
             ended = connections is not None and not connections & names
             limit = BLIND_HOLD_SECONDS if connections is None else HOLD_SECONDS if ended else 0.0
-            if limit and await self._none_listed(served, limit):
-                return
+            noticed = bool(limit) and await self._none_listed(served, limit)
             late = self._clock.monotonic() >= deadline
-            held = not late and (hold.stop() if ended else await asyncio.to_thread(hold.let_go, LET_GO_SECONDS))
-            if not held:
+            if noticed or late:
+                hold.go_on()
+            elif await (hold.stop() if ended else hold.let_go(LET_GO_SECONDS)):
+                continue
+            if not noticed:
                 logger.warning("the device plugin goes on, but the kubelet still lists it", resources=sorted(served))
-                return
+            return
 
     async def _none_listed(self, served: set[str], limit: float) -> bool:
         """Whether the kubelet lists nothing of the old connections, within the seconds of one hold."""
@@ -318,10 +331,6 @@ def _of_sockets(sockets: Sockets, wanted: _Wanted, before: Sockets, abandoned: S
         return [f"the old socket {min(old)} is still there"]
     fresh = without(sockets, abandoned)
     return [f"no socket {name}" for name in sorted(map(socket_of, wanted.devices)) if name not in fresh]
-
-
-def _tell(loop: asyncio.AbstractEventLoop, gaps: asyncio.Queue[frozenset[str]], names: frozenset[str]) -> None:
-    loop.call_soon_threadsafe(gaps.put_nowait, names)
 
 
 def _hang_up(plugin: HostProcess) -> None:

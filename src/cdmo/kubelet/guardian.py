@@ -1,33 +1,93 @@
-"""Sees to it that a stopped process goes on, also when the one who stopped it dies.
+"""The agent's end of the guardian, the process that holds the device plugin over a gap in its service.
 
-Run as a program of its own (`python -I -S guardian.py`), with one end of a Unix socket as standard input. Over it
-come a pidfd with the byte "H" when a process is about to be stopped and "R" when it goes on again. At the end of
-the stream, or when a hold lasts too long, the process gets SIGCONT. It is started once: starting it takes longer
-than a hold may last.
+It is started once: starting it takes longer than a gap. What it does is in `cdmo.kubelet.guardian_program`.
 """
 
 from __future__ import annotations
 
-import os
-import select
+import asyncio
+import json
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
 
-HOLD = b"H"
-RELEASE = b"R"
-LONGEST_HOLD = 0.8  # seconds; no hold is meant to last half as long, so the agent hangs
-_END_LIMIT = 2.0  # seconds for the guardian to end
+from cdmo.kubelet import guardian_program
+from cdmo.kubelet.guardian_program import GO_ON, HELD, LET_GO, MAX_MESSAGE_BYTES, STOP, STOPPED, WATCHING
+from cdmo.kubelet.processes import HostProcess
+from cdmo.kubelet.sockets import Sockets
+
+_ANSWER_LIMIT = 1.0  # seconds for the guardian to answer, which it does at once
+_END_LIMIT = 2.0  # seconds for it to end
 
 
 class GuardianGone(Exception):
-    """The guardian cannot be told: do not stop anything."""
+    """The guardian does not answer: the plugin is not held."""
+
+
+class PluginHold:
+    """One reload's hold; its methods raise GuardianGone."""
+
+    def __init__(self, plugin: HostProcess, connection: socket.socket) -> None:
+        self.plugin = plugin
+        self._connection = connection
+
+    async def watched(self) -> None:
+        """Wait until the guardian looks at the sockets."""
+        await self._answer(WATCHING)
+
+    async def stopped(self) -> frozenset[str]:
+        """Wait for a gap: the plugin is stopped, and has lost these sockets."""
+        message = await self._said(STOPPED)
+        return frozenset(message["sockets"])
+
+    async def stop(self) -> bool:
+        """Keep the stopped plugin stopped, which the guardian else lets go; False when its gap is over."""
+        self._tell({"do": STOP})
+        return await self._held()
+
+    async def let_go(self, seconds: float) -> bool:
+        """Let the stopped plugin go on for a moment and stop it again; as `stop`."""
+        self._tell({"do": LET_GO, "seconds": seconds})
+        return await self._held()
+
+    def go_on(self) -> None:
+        """Let the stopped plugin go on, until its next gap."""
+        self._tell({"do": GO_ON})
+
+    async def _held(self) -> bool:
+        return bool((await self._answer(HELD))["held"])
+
+    async def _answer(self, wanted: str) -> Mapping[str, Any]:
+        try:
+            async with asyncio.timeout(_ANSWER_LIMIT):
+                return await self._said(wanted)
+        except TimeoutError as error:
+            raise GuardianGone from error
+
+    async def _said(self, wanted: str) -> Mapping[str, Any]:
+        try:
+            data = await asyncio.get_running_loop().sock_recv(self._connection, MAX_MESSAGE_BYTES)
+        except OSError as error:
+            raise GuardianGone from error
+        message: Mapping[str, Any] = json.loads(data) if data else {}
+        if message.get("say") != wanted:
+            raise GuardianGone
+        return message
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        try:
+            self._connection.send(json.dumps(message).encode())
+        except OSError as error:
+            raise GuardianGone from error
 
 
 class Guardian:
-    """The other end: starts the guardian and tells it what is held."""
+    """Starts the guardian and asks it to watch; without `start` there is none."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -44,36 +104,60 @@ class Guardian:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the guardian, or another one if it ended. It gets a session of its own: signals for ours spare it."""
+        """Start the guardian, or another one if it ended. It gets a session of its own: signals for ours spare it.
+
+        Blocks, for a thread.
+        """
         self.close()
-        ours, theirs = socket.socketpair()
-        ours.settimeout(0.1)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__],
+                [sys.executable, "-I", "-m", guardian_program.__name__],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
         self._socket = ours
 
-    def hold(self, pidfd: int) -> None:
-        """Call before SIGSTOP. Raises GuardianGone; then the process must not be stopped."""
-        if self._socket is None or not self.alive:
-            raise GuardianGone
-        try:
-            socket.send_fds(self._socket, [HOLD], [pidfd])
-        except OSError as error:
-            raise GuardianGone from error
+    @asynccontextmanager
+    async def watch(
+        self, plugin: HostProcess, folder: Path, sockets: frozenset[str], abandoned: Sockets, *, seconds: float
+    ) -> AsyncIterator[PluginHold]:
+        """Inside the block it stops the plugin when the last of its `sockets` goes from `folder`; at the end, and at
+        the latest after so many seconds, the plugin goes on.
 
-    def release(self) -> None:
-        """Call after SIGCONT."""
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.send(RELEASE)
+        `abandoned`: sockets in the folder that are not this plugin's. Raises GuardianGone where it does not begin.
+        """
+        if self._socket is None:
+            raise GuardianGone
+        asked = {"folder": str(folder), "sockets": sorted(sockets), "abandoned": dict(abandoned), "seconds": seconds}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            ours.setblocking(False)
+            with theirs:
+                try:
+                    message = json.dumps(asked).encode()
+                    socket.send_fds(self._socket, [message], [plugin.descriptor, theirs.fileno()])
+                except OSError as error:
+                    raise GuardianGone from error
+            hold = PluginHold(plugin, ours)
+            await hold.watched()
+            try:
+                yield hold
+            finally:
+                # The guardian does so as well when the connection ends, if it still lives.
+                with suppress(PermissionError):
+                    plugin.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """For a guardian that does not answer. Blocks, for a thread."""
+        if self._process is not None:
+            self._process.kill()
+        self.close()
 
     def close(self) -> None:
-        """Let the guardian end; it first lets go of what is still held."""
+        """Let the guardian end; it first lets go of what is still held. Blocks, for a thread."""
         if self._socket is not None:
             self._socket.close()
         if self._process is not None:
@@ -83,36 +167,3 @@ class Guardian:
                 self._process.kill()
                 self._process.wait()
         self._socket = self._process = None
-
-
-def guard(stream: socket.socket) -> None:
-    """The guardian's whole life."""
-    held = -1
-    while True:
-        ready, _, _ = select.select([stream], [], [], LONGEST_HOLD if held >= 0 else None)
-        message, descriptors = _receive(stream) if ready else (b"", [])
-        if held >= 0:
-            if message != HOLD and message != RELEASE:
-                _let_go_on(held)
-            os.close(held)
-        held = descriptors[0] if descriptors else -1
-        if ready and not message:
-            return
-
-
-def _receive(stream: socket.socket) -> tuple[bytes, list[int]]:
-    """One message; none when the other end is gone, however it went."""
-    try:
-        message, descriptors, _, _ = socket.recv_fds(stream, 1, 1)
-    except OSError:
-        return b"", []
-    return message, descriptors
-
-
-def _let_go_on(pidfd: int) -> None:
-    with suppress(OSError):
-        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
-
-
-if __name__ == "__main__":
-    guard(socket.socket(fileno=0))
