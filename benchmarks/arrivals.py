@@ -44,8 +44,9 @@ class Measured:
     failed: list[str] = field(default_factory=list)  # changes that were not applied: their messages
 
 
-async def measure(cluster: LocalCluster, pods: int) -> Measured:
-    """This many pods on a started cluster without CDMO, one after the other."""
+async def measure(cluster: LocalCluster, pods: int, *, token: bool = True) -> Measured:
+    """This many pods on a started cluster without CDMO, one after the other; they mount their ServiceAccount's token,
+    as pods do that do not say otherwise, or not."""
     rng = random.Random(SEED)
     measured = Measured()
     async with ClusterView(cluster.control_plane.admin_kubeconfig, cluster.control_plane.api) as view:
@@ -57,7 +58,7 @@ async def measure(cluster: LocalCluster, pods: int) -> Measured:
             cluster.start_agent(name, command=(str(CDMO), "agent", "--log-level=debug"))
         await view.wait("the agents report", lambda: reported(view, len(cluster.nodes)), limit=LIMIT)
         while len(measured.seconds) < pods:
-            await _one_pod(cluster, view, rng, measured)
+            await _one_pod(cluster, view, rng, measured, {"automountServiceAccountToken": token})
         for process in (*cluster.agents.values(), *cluster.controllers):
             measured.resident[process.name] = process.resident_bytes()
     for each in view.repartitions:
@@ -67,13 +68,15 @@ async def measure(cluster: LocalCluster, pods: int) -> Measured:
     return measured
 
 
-async def _one_pod(cluster: LocalCluster, view: ClusterView, rng: random.Random, measured: Measured) -> None:
+async def _one_pod(
+    cluster: LocalCluster, view: ClusterView, rng: random.Random, measured: Measured, spec: dict[str, Any]
+) -> None:
     """Submit, wait until it runs, delete, wait until its slice is idle."""
     resource = rng.choice(sorted(offered(view) - existing(view)))
     cuts = len(view.repartitions)
     # The clock of the agent's log, beside the one that times of sights are of.
     unix_less_monotonic = time.time() - time.monotonic()
-    key = await view.submit(pod_manifest(f"bench-{len(measured.seconds)}", {resource: 1}))
+    key = await view.submit(pod_manifest(f"bench-{len(measured.seconds)}", {resource: 1}, spec=spec))
     await view.wait(f"{key} is bound", lambda: bool(view.pods[key].info.node_name), limit=LIMIT)
     bound = time.monotonic()
     await view.wait(f"{key} runs", lambda: view.pods[key].phase == "Running", limit=LIMIT)

@@ -154,7 +154,8 @@ def _still_fenced(rules: Rules, text: str, *states: State) -> Iterator[Move]:
 
 
 def verify(rules: Rules, state: State) -> Iterator[Move]:
-    """Tells of a fence that lapsed; it comes down either way."""
+    """Tells of a fence that lapsed; it comes down either way. The code asks for this proof, which changes nothing,
+    while the counts are written."""
     harm = Harm.UNREPORTED if not state.api.label and Guard.VERIFY not in rules.guards else None
     compares = {Guard.COMPARE, Guard.RELOAD_FIRST, Guard.RELOAD, Guard.PUBLISH} <= rules.guards
     then, memory = ("unfence.compare", state.agent.memory) if compares else (first_of_lower(rules), BLANK)

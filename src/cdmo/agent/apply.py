@@ -36,15 +36,19 @@ class Applier:
         self._worker = worker
         self._step_limit = step_limit
 
-    async def apply(self, steps: tuple[Step, ...], *, take_back: bool) -> None:
+    async def apply(self, steps: tuple[Step, ...], driver: DriverReading, *, take_back: bool) -> None:
         """Run all steps. On a failure undo those already done, if `take_back`, and raise the failure.
+
+        `driver`: the reading that the steps were decided by, inside the fence. The driver is not read for each step:
+        all GPUs answer some dozen questions each, which takes as long as all else that a step does itself.
 
         Not so on DriverHung: whether that step happened nobody knows yet, and the driver takes no other call.
         """
         done: list[Step] = []
+        seen = {each.pci_bus_id: each for each in driver.gpus}
         try:
             for step in steps:
-                await self._worker.run_within(self._step_limit, self._run, step)
+                await self._worker.run_within(self._step_limit, self._run, step, seen)
                 done.append(step)
         except DriverHung as failure:
             logger.error("the driver hangs in a step", step=str(steps[len(done)]), error=str(failure), done=len(done))
@@ -57,9 +61,7 @@ class Applier:
 
     async def ensure_device_nodes(self, driver: DriverReading) -> None:
         """Make or mend the device nodes of every instance there is: they are lost on reboot and driver reload."""
-        for gpu in (each for each in driver.gpus if not each.problem):
-            for instance in gpu.instances:
-                await self._worker.run(self._make_nodes, gpu, instance)
+        await self._worker.run(self._make_all_nodes, driver)
 
     async def _undo(self, done: list[Step]) -> None:
         for step in reversed(done):
@@ -67,27 +69,42 @@ class Applier:
             if undo is None:
                 continue
             try:
-                await self._worker.run_within(self._step_limit, self._run, undo)
+                await self._worker.run_within(self._step_limit, self._run, undo, {})
             except CdmoError as failure:
                 # The rest is still worth undoing; what is left shows in the next observation.
                 logger.error("a step could not be undone", step=str(undo), error=str(failure))
 
-    def _run(self, step: Step) -> None:
+    def _run(self, step: Step, seen: dict[str, GpuReading]) -> None:
+        """`seen`: GPUs by bus as they were read before the change; one that is not there is read again."""
         match step:
             case Step(Action.ENABLE_MIG | Action.DISABLE_MIG as action, gpu):
+                seen.pop(gpu, None)
                 self._writer.set_mig_mode(gpu, action is Action.ENABLE_MIG)
             case Step(Action.RESET, gpu):
+                seen.pop(gpu, None)
                 self._writer.reset(gpu)
             case Step(Action.CREATE, gpu, Placement() as placement):
                 instance = self._writer.create(gpu, placement)
-                self._make_nodes(self._gpu(gpu), instance)
+                self._make_nodes(seen.get(gpu) or self._gpu(gpu), instance)
             case Step(Action.DESTROY, gpu, Placement() as placement):
-                self._destroy(gpu, placement)
+                self._destroy(gpu, placement, seen.get(gpu))
 
-    def _destroy(self, bus: str, placement: Placement) -> None:
-        instance = next((each for each in self._gpu(bus).instances if each.placement == placement), None)
+    def _destroy(self, bus: str, placement: Placement, seen: GpuReading | None) -> None:
+        if seen is not None and (known := _at(placement, seen)):
+            try:
+                self._writer.destroy(bus, known.id, placement)
+            except NotThere:
+                logger.info("an instance is not where it was seen", gpu=bus, instance=known.id)
+            else:
+                return
+        instance = _at(placement, self._gpu(bus))
         if instance is not None:  # gone by itself is what was wanted
             self._writer.destroy(bus, instance.id, placement)
+
+    def _make_all_nodes(self, driver: DriverReading) -> None:
+        for gpu in (each for each in driver.gpus if not each.problem):
+            for instance in gpu.instances:
+                self._make_nodes(gpu, instance)
 
     def _make_nodes(self, gpu: GpuReading, instance: GpuInstance) -> None:
         self._nodes.ensure(gpu.minor, instance.id, tuple(each.id for each in instance.compute_instances))
@@ -97,3 +114,7 @@ class Applier:
         if gpu is None:
             raise NotThere(f"GPU {bus} is no longer there")
         return gpu
+
+
+def _at(placement: Placement, gpu: GpuReading) -> GpuInstance | None:
+    return next((each for each in gpu.instances if each.placement == placement), None)

@@ -7,8 +7,9 @@
     journal   the steps are on disk: a kill at any line from here on is finished or undone by the next agent
     apply     destroy, create, device nodes
     reload    the device plugin enumerates again, held over the gap; the kubelet lists exactly what NVML has
-    publish   the Node offers the new counts, less what is withheld, and no whole GPU that is cut
-    unfence   proof that the fence held, then down, off a Node that still shows the counts; proof that it is down
+    publish   the Node offers the new counts, less what is withheld, and no whole GPU that is cut; meanwhile proof
+              that the fence held
+    unfence   down, off a Node that still shows the counts; proof that it is down
 
 Before the journal a failure means: nothing happened, lower the fence; unless an earlier change left its journal,
 for then kubelet and hardware may disagree, and the fence stays up. After it, whatever happened to the steps, the
@@ -50,6 +51,7 @@ from cdmo.errors import (
     PluginAbsent,
     PluginStuck,
 )
+from cdmo.hardware.port import DriverReading
 from cdmo.kube.port import FenceApi
 from cdmo.kubelet.port import DevicePlugin
 from cdmo.model.cluster import NodeInfo, PodInfo
@@ -57,6 +59,7 @@ from cdmo.model.gpu import PodKey
 from cdmo.model.reasons import ReadyReason
 from cdmo.runtime.clock import Clock
 from cdmo.runtime.pauses import growing
+from cdmo.runtime.together import together
 
 logger = structlog.get_logger(__name__)
 
@@ -134,6 +137,9 @@ class _Run:
 
     started: float
     withheld: Withheld
+    driver: DriverReading = field(
+        default_factory=lambda: DriverReading("", ())
+    )  # inside the fence, before the change
     bound: tuple[PodInfo, ...] = ()
     holders: Mapping[str, PodKey] = field(default_factory=dict)  # as seen inside the fence: nobody is added there
     gpu_seconds: float = 0.0
@@ -200,7 +206,7 @@ class NodeChange:
     async def _decide_fenced(self, decide: Decide, node: NodeInfo, run: _Run) -> Steps:
         async with self._phase(Phase.QUIET):
             bound, observation = await self._await_quiet()
-        run.bound, run.holders = bound, observation.holders
+        run.driver, run.bound, run.holders = observation.driver, bound, observation.holders
         self._progress.entered(Phase.GUARD)
         steps = decide(observation, node)
         refused = guard.refusals(steps.steps, guard_evidence(observation, bound))
@@ -228,7 +234,7 @@ class NodeChange:
         self._progress.entered(Phase.APPLY)
         began = self._clock.monotonic()
         try:
-            await self._applier.apply(steps.steps, take_back=steps.take_back)
+            await self._applier.apply(steps.steps, run.driver, take_back=steps.take_back)
         except CdmoError as failure:
             run.failure = failure
         run.gpu_seconds = self._clock.monotonic() - began
@@ -240,14 +246,16 @@ class NodeChange:
             async with self._phase(Phase.RELOAD):
                 offer = await self._reload(run)
             async with self._phase(Phase.PUBLISH):
-                node = await self.publish(offer)
+                # The proof changes nothing: it need not wait until the counts are there.
+                node, lapsed = await together(self.publish(offer), self._lapsed())
                 if not run.plugin_absent:  # its pod has to get onto the node before anybody corrects a count
                     await self._whole_gpus.settled(node)
         except CdmoError as failure:
             return self._outcome(Result.FAILED, run.failure or failure, run, still_fenced=True)
-        lapsed = await self._lower(offer, run)
-        if isinstance(lapsed, Outcome):
-            return lapsed
+        try:
+            await self._lower(offer)
+        except CdmoError as failure:
+            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
         result = Result.APPLIED if run.failure is None else Result.UNDONE
         return self._outcome(result, run.failure, run, fence_lapsed=lapsed)
 
@@ -277,21 +285,16 @@ class NodeChange:
         """Write the offer of every MIG resource into the Node, 0 for those that vanished. Raises ClusterError."""
         return await self._api.set_mig_capacity(self._node, offer.capacity, offer.allocatable)
 
-    async def _lower(self, offer: Offer, run: _Run) -> bool | Outcome:
-        """Unfence and forget the journal. True when the fence had lapsed; an Outcome when it cannot be lowered."""
-        lapsed = False
-        try:
-            async with self._phase(Phase.UNFENCE):
-                lapsed = await self._lapsed()
-                if not await self._fence.lower(offer.shown_by):
-                    await self.publish(offer)  # a report that the kubelet had begun before came in after ours
-                    await self._fence.lower()
-            self._journal.clear()
-        except CdmoError as failure:
-            return self._outcome(Result.FAILED, failure, run, still_fenced=True)
-        return lapsed
+    async def _lower(self, offer: Offer) -> None:
+        """Unfence and forget the journal."""
+        async with self._phase(Phase.UNFENCE):
+            if not await self._fence.lower(offer.shown_by):
+                await self.publish(offer)  # a report that the kubelet had begun before came in after ours
+                await self._fence.lower()
+        self._journal.clear()
 
     async def _lapsed(self) -> bool:
+        """Whether the fence did not hold all the time."""
         try:
             await self._fence.verify()
         except FenceLapsed:

@@ -18,9 +18,8 @@ def be_careless() -> None:
     """From now on this process' agent is."""
     carefully = Applier.apply
 
-    async def apply(self: Applier, steps: tuple[Step, ...], *, take_back: bool) -> None:
-        driver = await self._worker.run(self._reader.read)
-        await carefully(self, (*_destroys(driver, steps), *steps), take_back=take_back)
+    async def apply(self: Applier, steps: tuple[Step, ...], driver: DriverReading, *, take_back: bool) -> None:
+        await carefully(self, (*_destroys(driver, steps), *steps), driver, take_back=take_back)
 
     vars(nvml)["_processes"] = lambda _: ()
     setattr(Applier, "apply", apply)  # noqa: B010 a method of a class is not assigned to
