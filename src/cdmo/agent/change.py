@@ -137,11 +137,10 @@ class _Run:
 
     started: float
     withheld: Withheld
-    driver: DriverReading = field(
-        default_factory=lambda: DriverReading("", ())
-    )  # inside the fence, before the change
+    # As seen inside the fence, before anything was changed: nobody is added there.
+    driver: DriverReading = field(default_factory=lambda: DriverReading("", ()))
     bound: tuple[PodInfo, ...] = ()
-    holders: Mapping[str, PodKey] = field(default_factory=dict)  # as seen inside the fence: nobody is added there
+    holders: Mapping[str, PodKey] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     reload_seconds: float = 0.0
     plugin_absent: bool = False
