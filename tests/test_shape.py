@@ -25,7 +25,7 @@ ELSEWHERE = {
     "hardware/port": "protocols: tests/contract hold both sides to them",
     "kube/client": "wiring of kube's parts: tests/kube/test_contract_*.py and tests/end_to_end use it",
     "kube/port": "protocols: tests/kube/test_contract_*.py hold the adapters to them",
-    "kubelet/hold": "how the plugin is held: tests/kubelet/test_reload.py and test_deviceplugin.py",
+    "kubelet/guardian_program": "the process at the other end of kubelet/guardian: tests/kubelet/test_guardian.py",
     "kubelet/port": "protocols: their adapters' tests",
     "model/gpu": "values alone",
     "model/plan": "values alone",
