@@ -79,7 +79,6 @@ class NvidiaDevicePlugin:
         self, *, processes: ProcessTable, sockets: Path, pods: PodResources, clock: Clock, limit: float = 3.0
     ) -> None:
         self._processes = processes
-        self._folder = sockets
         self._sockets = PluginSockets(sockets)
         self._pods = pods
         self._clock = clock
@@ -217,7 +216,7 @@ class NvidiaDevicePlugin:
         seconds = self._limit + GUARDED_LONGER_SECONDS
         try:
             async with self._guardian.watch(
-                plugin, self._folder, frozenset(before), abandoned, seconds=seconds
+                plugin, self._sockets.folder, frozenset(before), abandoned, seconds=seconds
             ) as hold:
                 holder = asyncio.create_task(self._hold_over_gaps(hold, deadline), name="device plugin hold")
                 try:

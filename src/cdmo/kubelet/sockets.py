@@ -31,14 +31,14 @@ class PluginSockets:
     """A look at the folder; a resource that vanished may have left a socket nobody serves."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def all(self) -> Sockets:
         """Every socket of the plugin, served or not."""
         found: dict[str, tuple[int, int]] = {}
         # Not Path.glob, which takes twice as long: a thread looks here every 0.3 ms while the plugin starts anew.
         try:
-            entries = os.scandir(self._folder)
+            entries = os.scandir(self.folder)
         except OSError:
             return found  # without the folder there are none
         with entries:
@@ -58,7 +58,7 @@ class PluginSockets:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_CONNECT_LIMIT)
             try:
-                probe.connect(str(self._folder / name))
+                probe.connect(str(self.folder / name))
             except (ConnectionRefusedError, FileNotFoundError):
                 return True
             except OSError:
