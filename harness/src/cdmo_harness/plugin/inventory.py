@@ -11,7 +11,9 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pynvml
@@ -96,7 +98,8 @@ def profile_name(gpu_slices: int, attribute: str, slice_mebibytes: int, gpu_byte
     return f"{gpu_slices}g.{math.floor(share * total + 0.5)}gb{attribute}"
 
 
-def capability_minors(text: str) -> dict[str, int]:
+@lru_cache(maxsize=1)  # thousands of lines that change only with the driver: parsed again they cost 10 ms a look
+def capability_minors(text: str) -> Mapping[str, int]:
     """The file mig-minors: capability path below /proc/driver/nvidia/capabilities -> minor number."""
     minors: dict[str, int] = {}
     for line in text.splitlines():
@@ -108,7 +111,7 @@ def capability_minors(text: str) -> dict[str, int]:
             minors[f"gpu{gpu}/mig/gi{gi}/access"] = int(minor)
         elif not _CONTROL_LINE.fullmatch(line):
             raise EnumerationFailed(f"error getting MIG capability device paths: unparsable line: {line}")
-    return minors
+    return MappingProxyType(minors)
 
 
 def _enumerate(root: Path) -> dict[str, tuple[PluginDevice, ...]]:
