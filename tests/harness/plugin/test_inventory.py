@@ -49,6 +49,12 @@ def test_mig_minors_are_read_by_capability_path() -> None:
     assert capability_minors(text) == {"gpu0/mig/gi1/access": 12, "gpu0/mig/gi1/ci0/access": 13}
 
 
+def test_minors_that_a_driver_loaded_anew_gave_out_otherwise_count_from_the_next_look_on() -> None:
+    text = "gpu0/gi1/access {}\n"
+    looks = [dict(capability_minors(text.format(minor))) for minor in (12, 12, 40)]
+    assert [each["gpu0/mig/gi1/access"] for each in looks] == [12, 12, 40]
+
+
 def test_an_unknown_line_in_mig_minors_stops_the_plugin() -> None:
     with pytest.raises(EnumerationFailed, match="unparsable line: nonsense"):
         capability_minors("config 1\nnonsense\n")
