@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,6 @@ import pytest
 
 from cdmo.agent.observe import Observation, Observer
 from cdmo.errors import DriverUnavailable, KubeletUnavailable
-from cdmo.hardware.port import DriverReading
-from cdmo.kubelet.port import PodDevices
 from cdmo.model.gpu import DeviceState, MigMode, Placement, PodKey
 from tests.agent.nodes import BUS, ONE, THREE, THREE_HIGH, THREE_LOW, Rig, pod
 
@@ -113,26 +110,6 @@ async def test_a_fenced_look_shows_pods_nobody_told_us_of(rig: Rig) -> None:
         rig.uuids[THREE_LOW]: known.key,
         rig.uuids[THREE_HIGH]: PodKey("kube-system", "static"),
     }
-
-
-async def test_inside_the_fence_where_pods_are_held_back_kubelet_and_driver_are_asked_at_once(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop, driver_asked = asyncio.get_running_loop(), asyncio.Event()
-    read, listed = rig.gpus.read, rig.node.list
-
-    def noted() -> DriverReading:
-        loop.call_soon_threadsafe(driver_asked.set)
-        return read()
-
-    async def slow() -> tuple[PodDevices, ...]:
-        await driver_asked.wait()  # for ever, if the driver were asked only after the kubelet has answered
-        return await listed()
-
-    monkeypatch.setattr(rig.gpus, "read", noted)
-    monkeypatch.setattr(rig.node, "list", slow)
-    async with asyncio.timeout(2.0):
-        assert (await observer(rig).look_fenced(())).driver.gpus
 
 
 async def test_a_finished_pods_status_holds_nothing(rig: Rig) -> None:

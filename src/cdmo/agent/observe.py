@@ -14,7 +14,6 @@ from cdmo.kubelet.port import PodDevices, PodResources
 from cdmo.model.cluster import PodInfo
 from cdmo.model.gpu import DeviceState, MigMode, PodKey
 from cdmo.model.names import is_mig_resource, whole_gpus
-from cdmo.runtime.together import together
 from cdmo.runtime.worker import Worker
 
 _ON = (MigMode.ENABLED, MigMode.DISABLE_PENDING)  # the mode that holds now
@@ -133,14 +132,12 @@ class Observer:
         """A complete look, for use inside the fence only."""
         holders: dict[str, PodKey] = {}
         keys = {(each.key.namespace, each.key.name): each.key for each in bound}
-        # Both are asked after the bound pods were listed, and neither answer depends on the other.
-        listed, driver = await together(self._pods.list(), self.driver())
-        for found in listed:
+        for found in await self._pods.list():
             _add(holders, found, keys.get((found.namespace, found.name), PodKey(found.namespace, found.name)))
         for pod in bound:
             for _, ids in pod.devices if not pod.finished else ():
                 holders.update(dict.fromkeys(ids, pod.key))
-        return Observation(driver, holders)
+        return Observation(await self.driver(), holders)
 
     async def driver(self) -> DriverReading:
         """The driver's part alone."""
