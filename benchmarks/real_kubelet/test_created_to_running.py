@@ -3,9 +3,6 @@
 Twice: with pods that mount no token of a ServiceAccount, for which the bounds were set, and with such that do, as
 pods do by default. For these the kubelet looks every 300 ms whether the volume is there
 (podAttachAndMountRetryInterval of pkg/kubelet/volumemanager), and the first look always comes too early.
-
-One node: another one's kubelet, containerd and agent would take time from the measured ones, which share a machine
-with the control plane as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from benchmarks.conftest import StartPart
 from benchmarks.real_kubelet.stand import real_cluster
 
 PODS = 50
-NODES = 1
+NODES = 2
 
 
 @pytest.mark.timeout(900)

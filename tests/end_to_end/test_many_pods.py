@@ -11,7 +11,7 @@ from tests.node_backends import NodeBackend
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
-PODS, PODS_ON_A_REAL_KUBELET = 120, 60  # ten of each size; real containers take seconds to come and go
+PODS, PODS_ON_A_REAL_KUBELET = 200, 60  # real containers take seconds to come and go
 IN_FLIGHT = 12  # submitted and not yet ended
 LIFETIMES = (0.3, 3.0)  # seconds
 SEED = 20260115

@@ -36,7 +36,7 @@ class PluginSockets:
     def all(self) -> Sockets:
         """Every socket of the plugin, served or not."""
         found: dict[str, tuple[int, int]] = {}
-        # Not Path.glob, which takes twice as long: a thread looks here every 0.3 ms while the plugin starts anew.
+        # Not Path.glob, which takes twice as long: the guardian looks here every 0.3 ms while the plugin is reloaded.
         try:
             entries = os.scandir(self.folder)
         except OSError:
