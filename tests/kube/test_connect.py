@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cdmo.errors import BadSettings, ClusterUnavailable, Denied
+from cdmo.errors import BadSettings, ClusterUnavailable, Denied, NotFound
 from cdmo.kube.connect import ConnectSettings, connect
 from cdmo.kube.resources import NODE, Ask
 from tests.fakes import faults
@@ -145,6 +145,77 @@ async def test_credentials_go_along_and_a_rotated_token_is_read_again(tmp_path: 
 
 
 @pytest.mark.asyncio
+async def test_a_watch_renews_credentials_as_a_call_does(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first")
+    async with FakeApiServer() as server:
+        path = kubeconfig(tmp_path, server.url, tokenFile=str(token))
+        async with connect(ConnectSettings(kubeconfig=path), {}) as connection:
+            server.store.apply("api/v1/nodes/n1", node_json("n1"))
+            await connection.call(ASK)
+            server.script("watch", faults.answer(401, "Unauthorized"), faults.end_at_once)
+            token.write_text("second")
+            async with connection.stream(Ask("watch", NODE), {"watch": "true"}, 5.0) as chunks:
+                assert [each async for each in chunks] == []
+    assert [one.headers["authorization"] for one in server.asked("watch")] == ["Bearer first", "Bearer second"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("user", "sent"),
+    [
+        ({"token": "abc"}, "Bearer abc"),
+        ({"username": "jane", "password": "secret"}, "Basic amFuZTpzZWNyZXQ="),
+        (
+            {
+                "exec": {
+                    "apiVersion": "client.authentication.k8s.io/v1beta1",
+                    "command": "echo",
+                    "args": ['{"status": {"token": "printed"}}'],
+                }
+            },
+            "Bearer printed",
+        ),
+    ],
+    ids=["token", "password", "program"],
+)
+async def test_whatever_a_user_shows_is_shown_and_a_refusal_of_it_is_told(
+    tmp_path: Path, user: dict[str, Any], sent: str
+) -> None:
+    async with FakeApiServer() as server:
+        server.store.apply("api/v1/nodes/n1", node_json("n1"))
+        path = kubeconfig(tmp_path, server.url, **user)
+        async with connect(ConnectSettings(kubeconfig=path), {}) as connection:
+            await connection.call(ASK)
+            server.script("get", *[faults.answer(401, "Unauthorized")] * 2)
+            with pytest.raises(Denied, match="scripted 401"):
+                await connection.call(ASK)
+        assert {one.headers["authorization"] for one in server.requests} == {sent}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", [".", "..", "../../secrets?x=1", "a b", "%2e%2e"])
+async def test_a_name_stays_one_part_of_its_path(tmp_path: Path, name: str) -> None:
+    heads: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    ask = Ask("get", NODE, name)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, connection_to(url, tmp_path) as connection:
+        with pytest.raises(NotFound):
+            await connection.call(ask, params={"fieldSelector": "metadata.name=a b&c"})
+    target = heads[0].split(b" ")[1].decode()
+    assert target == f"/{ask.path}?fieldSelector=metadata.name%3Da%20b%26c"
+    assert target.count("/") == 4
+    assert not {".", ".."} & {*target.partition("?")[0].split("/")}
+
+
+@pytest.mark.asyncio
 async def test_a_call_that_is_never_answered_ends_at_its_limit(tmp_path: Path) -> None:
     async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
         server.script("get", faults.hang)
@@ -194,3 +265,48 @@ async def test_no_proxy_of_the_environment_stands_between_this_machine_and_itsel
     async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
         server.store.apply("api/v1/nodes/n1", node_json("n1"))
         assert b"n1" in await connection.call(ASK)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("scheme", ["http://", ""])
+async def test_a_proxy_of_the_environment_is_gone_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with FakeApiServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", scheme))
+        proxy.store.apply("api/v1/nodes/n1", node_json("n1"))
+        async with connection_to("http://kubernetes.example:6443", tmp_path) as connection:
+            assert b"n1" in await connection.call(ASK)
+        assert [one.headers["host"] for one in proxy.requests] == ["kubernetes.example:6443"]
+
+
+def test_a_proxy_of_another_kind_is_refused_and_its_password_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("https_proxy", "socks5://me:secret@proxy.example:1080")
+    complaint = refused(ConnectSettings(kubeconfig=kubeconfig(tmp_path, "https://kubernetes.example:6443")))
+    assert "socks5" in str(complaint)
+    assert "secret" not in f"{complaint}{complaint.hint}"
+
+
+@pytest.mark.asyncio
+async def test_a_peer_that_vanished_without_a_word_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+
+    class Noted(socket.socket):
+        def __init__(self, *kind: Any, **more: Any) -> None:
+            super().__init__(*kind, **more)
+            opened.append(self)
+
+    async with FakeApiServer() as server, connection_to(server.url, tmp_path) as connection:
+        server.store.apply("api/v1/nodes/n1", node_json("n1"))
+        monkeypatch.setattr(socket, "socket", Noted)
+        await connection.call(ASK)
+        assert opened[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert opened[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15

@@ -166,7 +166,7 @@ async def test_a_cut_connection_is_known_to_the_owner_at_once(tmp_path: Path) ->
     async with FakeApiServer() as server, watching(server, tmp_path) as mirror:
         await mirror.until(lambda: bool(server.asked("watch")) and mirror.reflector.synced)
         server.script("list", faults.hang)
-        server.script("watch", *[faults.reset] * 3)
+        server.script("watch", *[faults.reset] * 4)  # two for a failure: aiohttp sends a GET once more
         server.cut_watches()
         await mirror.until(lambda: not server.pending("list"))
         assert not mirror.reflector.synced

@@ -6,9 +6,10 @@ Every library failure is turned here and nowhere else: `translate(error, ask)` g
 
 from __future__ import annotations
 
+import os
 import ssl
 
-import httpx2
+import aiohttp
 import msgspec
 from lightkube.core.exceptions import ConfigError
 
@@ -23,6 +24,7 @@ from cdmo.errors import (
     Invalid,
     NotFound,
 )
+from cdmo.kube.answers import Refused
 from cdmo.kube.resources import Ask
 
 _SAID_LIMIT = 600  # characters of somebody else's text that a sentence of ours carries
@@ -93,9 +95,8 @@ def translate(error: Exception, ask: Ask) -> ClusterError:
     """The failure to raise `from error`, whatever library raised it."""
     if isinstance(error, ClusterError):
         return error
-    if isinstance(error, httpx2.HTTPStatusError):
-        response = error.response
-        return failure_of_status(status_of(response.content), response.status_code, ask)
+    if isinstance(error, Refused):
+        return failure_of_status(status_of(error.answer.content), error.answer.status, ask)
     if isinstance(error, msgspec.ValidationError):
         return Invalid(
             f"could not {ask}: what the API server holds is not what CDMO expects: {_clip(str(error))}",
@@ -119,10 +120,10 @@ def status_of(body: bytes) -> Status:
 def retry_after_s(error: BaseException) -> float:
     """Seconds the server asked to be left alone for (Retry-After), 0 when it did not."""
     cause = error.__cause__
-    if not isinstance(cause, httpx2.HTTPStatusError):
+    if not isinstance(cause, Refused):
         return 0.0
     try:
-        asked = float(cause.response.headers.get("Retry-After", "0"))
+        asked = float(cause.answer.retry_after or "0")
     except ValueError:  # the other legal form, a date, is never sent by an API server
         return 0.0
     return min(max(asked, 0.0), _RETRY_AFTER_LIMIT) if asked == asked else 0.0
@@ -133,21 +134,34 @@ _SERVER_HINT = "is the API server up, and reachable from here? The request is tr
 
 
 def _of_connection(error: Exception, ask: Ask) -> ClusterError:
-    said = _clip(str(error)) or f"the connection broke ({type(error).__name__})"
-    if isinstance(error, (httpx2.UnsupportedProtocol, httpx2.InvalidURL)):
+    said = _clip(_words_of(error)) or f"the connection broke ({type(error).__name__})"
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return ClusterError(f"could not {ask}: {said}", hint="the server's URL must start with https:// or http://")
-    if isinstance(error, (httpx2.LocalProtocolError, httpx2.TooManyRedirects)):
-        return ClusterError(f"could not {ask}: {said}", hint="check the server's URL; it must be an API server's")
-    if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
+    if isinstance(error, TimeoutError):
         return ClusterUnavailable(f"could not {ask}: no answer in time ({type(error).__name__})", hint=_SERVER_HINT)
     if _is_certificate_trouble(error):
         return ClusterUnavailable(
             f"could not {ask}: the API server's certificate is not trusted: {said}",
             hint="the CA in the kubeconfig or service account must be the one that signed it",
         )
-    if isinstance(error, (httpx2.RequestError, OSError)):
+    if isinstance(error, (aiohttp.ClientError, OSError)):
         return ClusterUnavailable(f"could not {ask}: {said}", hint=_SERVER_HINT)
     return ClusterError(f"could not {ask}: {said}", hint="this is a defect of CDMO; please report it")
+
+
+def _words_of(error: Exception) -> str:
+    """What happened. aiohttp's own words for a connection that failed end with the address of an object in memory."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to {error.host}:{error.port}: {_reason_of(error.os_error)}"
+    return str(error)
+
+
+def _reason_of(error: OSError) -> str:
+    """The system's words for its own numbers; TLS and name resolution have other ones."""
+    own = error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError)
+    return os.strerror(error.errno or 0) if own else str(error)
 
 
 def _is_certificate_trouble(error: BaseException | None) -> bool:

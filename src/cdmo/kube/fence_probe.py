@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from cdmo.errors import ClusterError, Denied, NotFound
+from cdmo.kube.answers import Refused
 from cdmo.kube.connect import Connection
 from cdmo.kube.errors import Status, status_of
 from cdmo.kube.resources import POD, Ask
@@ -69,6 +70,6 @@ class _Words(msgspec.Struct, frozen=True):
 
 def _status(error: ClusterError) -> _Words:
     """The API server's own words behind a failure, in full (the failure's sentence may be cut)."""
-    response = getattr(error.__cause__, "response", None)
-    status: Status = status_of(response.content) if response is not None else Status()
+    refused = error.__cause__
+    status = status_of(refused.answer.content) if isinstance(refused, Refused) else Status()
     return _Words(status.message or "", (status.details.name if status.details else None) or "")
