@@ -15,7 +15,7 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -44,7 +44,8 @@ log = structlog.get_logger(__name__)
 
 _CONNECT_S = 5.0  # for TCP and TLS together; as long again for a free place among the connections
 _SILENCE_S = 30.0  # without a byte of the answer
-_CHECK_S = 20.0
+_CHECK_S = 20.0  # of one that somebody waits for at a terminal
+_CHECK_SILENCE_S = 5.0
 _CALL_S = 60.0  # for a whole call, however slowly its answer drips in
 # Of a call's limit. A connection must run into its own limit before the call's: a handshake that is cancelled from
 # outside leaves its socket open for as long as the peer is silent.
@@ -85,7 +86,7 @@ class ConnectSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How to an API server."""
+    """How an API server is reached."""
 
     tls: ssl.SSLContext
     credentials: Credentials
@@ -130,11 +131,17 @@ class Connection:
         return await self._call(ask, url, limit_s, headers, body)
 
     async def _call(
-        self, ask: Ask, url: URL, limit_s: float, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        ask: Ask,
+        url: URL,
+        limit_s: float,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        silence_s: float = _SILENCE_S,
     ) -> bytes:
         try:
             async with asyncio.timeout(limit_s):
-                timeout = _timeout(min(_CONNECT_SHARE * limit_s, _CONNECT_S), _SILENCE_S)
+                timeout = _timeout(min(_CONNECT_SHARE * limit_s, _CONNECT_S), silence_s)
                 answer = await read_whole(await self._send(_METHODS[ask.verb], url, timeout, headers, body))
             answer.expect_success()
         except Exception as error:  # every library failure is turned, whatever its class
@@ -166,13 +173,15 @@ class Connection:
             )
 
         response = await send()
-        if response.status != 401:
-            return response
-        async with AsyncExitStack() as refused:
-            refused.callback(hang_up, response)
-            if await self._way.credentials.renewed():
-                return await send()
-            refused.pop_all()
+        if response.status == 401:
+            try:
+                renewed = await self._way.credentials.renewed()
+            except BaseException:
+                hang_up(response)
+                raise
+            if renewed:
+                hang_up(response)
+                response = await send()
         return response
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -213,7 +222,7 @@ class Connection:
     async def check(self) -> str:
         """Whether the API server answers: its version. Raises ClusterError with a sentence for people."""
         ask = Ask("get", Kind("the version of the API server", "version"), f"at {self.server}")
-        body = await self._call(ask, _url(self.server, "version"), _CHECK_S, {})
+        body = await self._call(ask, _url(self.server, "version"), _CHECK_S, {}, silence_s=_CHECK_SILENCE_S)
         try:
             return _decode_version(body).git_version or ""
         except msgspec.MsgspecError as error:
