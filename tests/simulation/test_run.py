@@ -116,6 +116,19 @@ def test_a_pod_that_can_never_run_leaves_the_queue_with_its_reason(
     assert course.longest_queue == 1
 
 
+@pytest.mark.parametrize(
+    ("loss", "asks", "code"),
+    [(False, {"7g.80gb": 2}, WaitingCode.ABSURD_COUNT), (True, {"7g.80gb": 1}, WaitingCode.NO_ROOM)],
+    ids=["can never run", "gone at once"],
+)
+def test_of_pods_that_arrive_together_and_leave_again_each_is_told_why(
+    loss: bool, asks: dict[str, int], code: WaitingCode
+) -> None:
+    first = job("first", "7g.80gb", at=0, runs=10)
+    course = played([first, *(job(f"late-{each}", asks, at=1, runs=1) for each in range(5))], ONE_GPU, loss=loss)
+    assert [each.why.code if each.why else None for each in course.outcomes] == [None, *[code] * 5]
+
+
 def test_a_pod_behind_one_of_the_cluster_that_never_ends_is_left_waiting() -> None:
     nodes = [node("gpu-1", [h100(slices={"4g.40gb@0": "ml/server"})])]
     course = played([job("big", "7g.80gb", at=0, runs=1), job("half", "3g.40gb", at=1, runs=1)], nodes)

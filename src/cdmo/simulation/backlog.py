@@ -7,7 +7,7 @@ its answer is the same as for the whole backlog, at a price that does not grow w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 
 from cdmo.model.gpu import PodKey
@@ -27,11 +27,6 @@ class Backlog:
 
     def __len__(self) -> int:
         return self._count
-
-    def __iter__(self) -> Iterator[Job]:
-        """Every job, kind by kind."""
-        for jobs in self._kinds.values():
-            yield from jobs.values()
 
     def add(self, job: Job) -> None:
         """One that has to wait. Jobs come in the order in which they arrive."""

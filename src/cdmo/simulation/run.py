@@ -1,4 +1,5 @@
-"""Virtual time: at each instant pods end, pods arrive, and the planner is asked once.
+"""Virtual time: at each instant pods end, pods arrive, and the planner is asked once; again only for those who stand
+behind pods that it sent away.
 
 Ends come before arrivals at the same instant, so a slot is free for who comes as another leaves. Every pod is placed
 by the planner and nobody else.
@@ -117,8 +118,9 @@ class Simulation:
             for job in newcomers:
                 self._waiting.add(job)
             arrived += len(newcomers)
-            if len(self._waiting):
-                self._plan(now, counts=now >= first)
+            again = len(self._waiting) > 0
+            while again:  # there may be no later instant at which those who were not shown are looked at
+                again = self._plan(now, counts=now >= first)
             state = self._state()
             self._progress(arrived)
         return Course(
@@ -146,8 +148,10 @@ class Simulation:
             ended.append(heappop(self._ends)[2])
         self._world.end(ended)
 
-    def _plan(self, now: float, *, counts: bool) -> None:
+    def _plan(self, now: float, *, counts: bool) -> bool:
+        """Whether some were sent away behind whom others stand that the planner was not shown."""
         shown = self._waiting.shown(self._world.free)
+        hidden = len(self._waiting) - len(shown)
         pods = {key: job.pod for key, job in shown.items()}
         plan = self._planner.plan(self._question(now, pods.values()), self._policy)
         carried = self._world.apply(plan, pods)
@@ -156,16 +160,14 @@ class Simulation:
             self._begun += 1
             heappush(self._ends, (now + job.duration, self._begun, assignment.pod))
             self._settle(Outcome(job, started=now))
-        for waiting in plan.waiting:
-            if self._loss or waiting.code in HOPELESS:
-                self._settle(Outcome(shown[waiting.pod], why=waiting))
-        if self._loss:
-            for job in list(self._waiting):  # more than the free slots could serve: the planner never saw them
-                self._settle(Outcome(job))
+        sent_away = [each for each in plan.waiting if self._loss or each.code in HOPELESS]
+        for waiting in sent_away:
+            self._settle(Outcome(shown[waiting.pod], why=waiting))
         if counts:
             self._started += len(plan.placements)
             self._created += carried.created
             self._destroyed += carried.destroyed
+        return bool(sent_away and hidden)
 
     def _question(self, now: float, pending: Iterable[PodInfo]) -> Snapshot:
         return Snapshot(
