@@ -49,7 +49,7 @@ def node_json(name: str, *, taints: list[Json] | None = None, **status: Any) -> 
     }
 
 
-def kubeconfig(folder: Path, server: str, **user: str) -> Path:
+def kubeconfig(folder: Path, server: str, **user: Any) -> Path:
     """A kubeconfig for this server (JSON is YAML)."""
     path = folder / "kubeconfig"
     content = {

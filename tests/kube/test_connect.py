@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cdmo.errors import BadSettings, ClusterUnavailable, Denied, NotFound
+from cdmo.errors import BadSettings, ClusterUnavailable, NotFound
 from cdmo.kube.connect import ConnectSettings, connect
 from cdmo.kube.resources import NODE, Ask
 from tests.fakes import faults

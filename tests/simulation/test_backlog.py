@@ -45,4 +45,4 @@ def test_what_was_served_is_shown_no_more() -> None:
     waiting.remove(SMALL[0])
     waiting.remove(BIG[0])
     assert shown(waiting, 1) == ["s1", "s2"]
-    assert len(waiting) == len(list(waiting)) == 9
+    assert len(waiting) == len(shown(waiting, 100)) == 9
