@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cdmo.errors import BadSettings, ClusterUnavailable, NotFound
+from cdmo.errors import BadSettings, ClusterError, ClusterUnavailable, NotFound
 from cdmo.kube.connect import ConnectSettings, connect
 from cdmo.kube.resources import NODE, Ask
 from tests.fakes import faults
@@ -66,6 +66,7 @@ def broken(folder: Path, change: Any) -> Path:
         lambda content: content["contexts"][0]["context"].update(user="gone"),
         lambda content: content["clusters"][0]["cluster"].update(server="kubernetes.example"),
         lambda content: content["clusters"][0]["cluster"].update(server="https://[::1"),
+        lambda content: content["clusters"][0]["cluster"].update(server="https://kubernetes.example:65536"),
         lambda content: content["clusters"][0]["cluster"].update({"certificate-authority": "/nowhere/ca.crt"}),
         lambda content: content["clusters"][0]["cluster"].update({"certificate-authority-data": "bm90IHBlbQ=="}),
         lambda content: content["users"][0]["user"].update({"client-certificate": "/nowhere", "client-key": "/x"}),
@@ -141,6 +142,15 @@ async def test_a_name_stays_one_part_of_its_path(tmp_path: Path, name: str) -> N
     assert target == f"/{ask.path}?fieldSelector=metadata.name%3Da%20b%26c"
     assert target.count("/") == 4
     assert not {".", ".."} & {*target.partition("?")[0].split("/")}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("server", ["https://10.0.0.1:70000", "https://10.0.0.1:-1", "https://[::1"])
+async def test_a_sibling_with_an_address_that_is_none_is_a_failure_like_others(tmp_path: Path, server: str) -> None:
+    async with FakeApiServer() as known, connection_to(known.url, tmp_path) as connection:
+        with pytest.raises(ClusterError, match="could not get Node n1") as caught:
+            await connection.call(ASK, server=server)
+    assert "URL" in caught.value.hint
 
 
 @pytest.mark.asyncio

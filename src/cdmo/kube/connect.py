@@ -126,26 +126,27 @@ class Connection:
     ) -> bytes:
         """One request, its answer's body. `server` names another API server than the configured one; `limit_s`
         is for the whole of it, in seconds. Raises ClusterError."""
-        url = _url(server or self.server, ask.path, params)
         headers = {"Content-Type": content_type} if body is not None else {}
-        return await self._call(ask, url, limit_s, headers, body)
-
-    async def _call(
-        self,
-        ask: Ask,
-        url: URL,
-        limit_s: float,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        silence_s: float = _SILENCE_S,
-    ) -> bytes:
         try:
-            async with asyncio.timeout(limit_s):
-                timeout = _timeout(min(_CONNECT_SHARE * limit_s, _CONNECT_S), silence_s)
-                answer = await read_whole(await self._send(_METHODS[ask.verb], url, timeout, headers, body))
-            answer.expect_success()
+            url = _url(server or self.server, ask.path, params)
+            return await self._whole(_METHODS[ask.verb], url, headers, body, limit_s=limit_s)
         except Exception as error:  # every library failure is turned, whatever its class
             raise translate(error, ask) from error
+
+    async def _whole(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        limit_s: float,
+        silence_s: float = _SILENCE_S,
+    ) -> bytes:
+        async with asyncio.timeout(limit_s):
+            timeout = _timeout(min(_CONNECT_SHARE * limit_s, _CONNECT_S), silence_s)
+            answer = await read_whole(await self._send(method, url, timeout, headers, body))
+        answer.expect_success()
         return answer.content
 
     async def _send(
@@ -207,9 +208,9 @@ class Connection:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """A streamed answer in chunks, as they come; more than `silence_s` seconds without one is a failure.
         Raises ClusterError, from the chunks as well."""
-        url = _url(self.server, ask.path, params)
         headers = {"Accept-Encoding": "identity"}  # a compressed stream holds events back in its window
         try:
+            url = _url(self.server, ask.path, params)
             response = await self._send("GET", url, _timeout(_CONNECT_S, silence_s), headers)
         except Exception as error:
             raise translate(error, ask) from error
@@ -222,10 +223,11 @@ class Connection:
     async def check(self) -> str:
         """Whether the API server answers: its version. Raises ClusterError with a sentence for people."""
         ask = Ask("get", Kind("the version of the API server", "version"), f"at {self.server}")
-        body = await self._call(ask, _url(self.server, "version"), _CHECK_S, {}, silence_s=_CHECK_SILENCE_S)
         try:
+            url = _url(self.server, "version")
+            body = await self._whole("GET", url, {}, limit_s=_CHECK_S, silence_s=_CHECK_SILENCE_S)
             return _decode_version(body).git_version or ""
-        except msgspec.MsgspecError as error:
+        except Exception as error:
             raise translate(error, ask) from error
 
     async def begin(self) -> None:
@@ -240,9 +242,14 @@ class Connection:
 
 
 def _url(server: str, path: str, params: Mapping[str, str] | None = None) -> URL:
-    """As it is to be sent: the path is quoted already, and a name of dots in it is no way up."""
+    """As it is to be sent: the path is quoted already, and a name of dots in it is no way up. Raises InvalidURL."""
     query = f"?{urlencode(params, quote_via=quote)}" if params else ""
-    return URL(f"{server}/{path}{query}", encoded=True)
+    try:
+        url = URL(f"{server}/{path}{query}", encoded=True)
+        _ = url.port  # checked only when it is read
+    except ValueError as error:
+        raise aiohttp.InvalidURL(server, str(error)) from error
+    return url
 
 
 def _timeout(connect_s: float, silence_s: float) -> aiohttp.ClientTimeout:
@@ -317,8 +324,9 @@ def _configuration(settings: ConnectSettings, environment: Mapping[str, str]) ->
 
 def _parts(server: str) -> SplitResult | None:
     try:
-        return urlsplit(server)
-    except ValueError:  # brackets that do not hold an IPv6 address
+        parts = urlsplit(server)
+        return parts if parts.port != 0 else None
+    except ValueError:  # brackets that do not hold an IPv6 address, a port that is none
         return None
 
 
