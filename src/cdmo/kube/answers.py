@@ -20,8 +20,13 @@ class Answer:
 
     def expect_success(self) -> None:
         """Raises Refused."""
-        if not 200 <= self.status < 300:
+        if not is_success(self.status):
             raise Refused(self)
+
+
+def is_success(status: int) -> bool:
+    """Whether an HTTP status is one; where to look elsewhere is none."""
+    return 200 <= status < 300
 
 
 class Refused(Exception):

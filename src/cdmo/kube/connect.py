@@ -2,7 +2,7 @@
 
 lightkube reads the kubeconfig or the service account and brings the credentials and the TLS context; requests
 then go through aiohttp as raw JSON, for its parser is compiled: a change of a node is a dozen calls, one after the
-other, and lightkube's own transport takes 1.5 to 2 ms more of the processor for each. lightkube's typed client is
+other, and lightkube's own transport takes more than a millisecond more of the processor for each. lightkube's typed client is
 not used either: it decodes strictly, so one null in a required field would end a watch (see reflector.py).
 """
 
@@ -32,7 +32,7 @@ from yarl import URL
 
 from cdmo.api.decoding import decoder
 from cdmo.errors import BadInput, BadSettings, ClusterError
-from cdmo.kube.answers import hang_up, read_whole
+from cdmo.kube.answers import hang_up, is_success, read_whole
 from cdmo.kube.credentials import Credentials
 from cdmo.kube.errors import translate
 from cdmo.kube.resources import Ask, Kind
@@ -212,10 +212,11 @@ class Connection:
         try:
             url = _url(self.server, ask.path, params)
             response = await self._send("GET", url, _timeout(_CONNECT_S, silence_s), headers)
+            if not is_success(response.status):
+                (await read_whole(response)).expect_success()
         except Exception as error:
             raise translate(error, ask) from error
         try:
-            await _expect_success(response, ask)
             yield _chunks(response, ask)
         finally:
             hang_up(response)
@@ -262,14 +263,6 @@ def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
     for option in _KEEPALIVE:
         made.setsockopt(*option)
     return made
-
-
-async def _expect_success(response: aiohttp.ClientResponse, ask: Ask) -> None:
-    try:
-        if not 200 <= response.status < 300:
-            (await read_whole(response)).expect_success()
-    except Exception as error:
-        raise translate(error, ask) from error
 
 
 async def _chunks(response: aiohttp.ClientResponse, ask: Ask) -> AsyncIterator[bytes]:
